@@ -1,1 +1,18 @@
-//! placeholder
+//! Nouns and decisions of Cutover.
+//!
+//! Pure: every value here can be built, compared and serialised, every function is total and takes
+//! time as an argument. No clock, no randomness, no runtime, no file, no network. What runs live is
+//! what replays the journal: `rollout::decide` says what should happen, `rollout::evolve` is the
+//! only way that state changes.
+
+pub mod fact;
+pub mod ids;
+pub mod plan;
+pub mod release;
+pub mod rollout;
+pub mod split;
+
+pub use ids::{
+    AppName, Epoch, Generation, IdError, Millis, OperationId, ReleaseId, Salt, Seq, ServiceName,
+};
+pub use split::{Color, Role, Slot, Split, Weight, WeightError};
