@@ -1,1 +1,335 @@
-//! placeholder
+//! Facts: things that happened, in the order in which they happened.
+//!
+//! A fact's serialised form is persisted for ever: fields may be added with a default, a meaning is
+//! never changed; a changed meaning is a new kind, and the old one is upcast where it is read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Action;
+use crate::release::{Release, ReleaseState};
+use crate::{Color, Millis, OperationId, ReleaseId, Salt, Split, Weight};
+
+/// Who asked, as the socket's peer credentials or the automation say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Actor(pub String);
+
+impl Actor {
+    /// The daemon itself.
+    #[must_use]
+    pub fn daemon() -> Self {
+        Self("cutover".to_owned())
+    }
+}
+
+/// What kind of application it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppKind {
+    /// Two stacks made from a compose file.
+    #[default]
+    Compose,
+    /// Fixed endpoints, made by somebody else.
+    Static,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OperationKind {
+    /// Take over what runs.
+    Adopt,
+    /// Give the ports back.
+    Leave,
+    /// Make a release in the idle color.
+    Deploy {
+        /// The release that it makes.
+        release: ReleaseId,
+    },
+    /// Move the canary's weight.
+    Shift {
+        /// The weight asked for.
+        weight: Weight,
+    },
+    /// Go to the next step.
+    Next,
+    /// Give the canary everything.
+    Promote,
+    /// Take the canary's traffic away and end the rollout.
+    Abort,
+    /// Traffic back to a former release.
+    Rollback {
+        /// The release that gets the traffic.
+        to: ReleaseId,
+        /// The release that loses it.
+        from: Option<ReleaseId>,
+    },
+    /// Reverse an operation that moved traffic.
+    Undo {
+        /// The operation that is reversed.
+        operation: OperationId,
+    },
+}
+
+impl OperationKind {
+    /// Whether no other operation of the kind may run beside it; moves of traffic may.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Adopt | Self::Leave | Self::Deploy { .. })
+    }
+
+    /// The command's word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Adopt => "adopt",
+            Self::Leave => "leave",
+            Self::Deploy { .. } => "deploy",
+            Self::Shift { .. } => "shift",
+            Self::Next => "next",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+            Self::Rollback { .. } => "rollback",
+            Self::Undo { .. } => "undo",
+        }
+    }
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// At its target.
+    Done,
+    /// At the former state, for this reason.
+    Failed(String),
+    /// A later cut-back took its place.
+    Overtaken,
+    /// The daemon was stopped or killed while it ran; what it had begun was put back.
+    Interrupted,
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutEnding {
+    /// The release serves everyone.
+    Promoted,
+    /// A person gave up.
+    Aborted,
+    /// Traffic went back to stable.
+    RolledBack,
+}
+
+/// One line of a rollout's recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The canary's weight in this step.
+    pub weight: Weight,
+    /// How long the step lasts at least, in milliseconds.
+    pub soak_ms: u64,
+}
+
+/// How loud a progress line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineLevel {
+    /// Progress.
+    Step,
+    /// Worth reading: a note or a warning.
+    Note,
+    /// A failure's text, with what to do.
+    Error,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Fact {
+    /// The app is known from now on.
+    AppDefined {
+        /// Its kind.
+        kind: AppKind,
+        /// The color that serves at first.
+        stable: Color,
+    },
+    /// An operation was accepted: the intent, durable before any effect.
+    OperationStarted {
+        /// Its number.
+        operation: OperationId,
+        /// What was asked for.
+        what: OperationKind,
+        /// The caller's own id of the request: a repeat is the same operation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
+    },
+    /// An operation ended.
+    OperationEnded {
+        /// Its number.
+        operation: OperationId,
+        /// How.
+        ending: Ending,
+    },
+    /// An action is about to be performed. A last fact of this kind is in doubt.
+    ActionIntended {
+        /// The operation.
+        operation: OperationId,
+        /// Its place in the plan, from 0.
+        index: u32,
+        /// The action.
+        action: Action,
+    },
+    /// An action was performed.
+    ActionDone {
+        /// The operation.
+        operation: OperationId,
+        /// Its place in the plan.
+        index: u32,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// An action failed.
+    ActionFailed {
+        /// The operation.
+        operation: OperationId,
+        /// Its place in the plan.
+        index: u32,
+        /// Why, in the operator's words.
+        why: String,
+    },
+    /// A release was made; its stack is not ready yet.
+    ReleaseMade {
+        /// The record.
+        release: Box<Release>,
+    },
+    /// What became of a release.
+    ReleaseIs {
+        /// The release.
+        release: ReleaseId,
+        /// Its state from now on.
+        state: ReleaseState,
+    },
+    /// A release served everyone: it has the `stable` mark.
+    ReleaseProven {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// A release was rolled back or aborted.
+    ReleaseRejected {
+        /// The release.
+        release: ReleaseId,
+        /// By which operation.
+        operation: OperationId,
+    },
+    /// A rejection was taken back.
+    ReleaseCleared {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// A rollout began; the weight is still 0.
+    RolloutStarted {
+        /// The release that shall become stable.
+        release: ReleaseId,
+        /// The salt of its cohorts.
+        salt: Salt,
+        /// The recipe.
+        steps: Vec<Step>,
+    },
+    /// The split changed.
+    SplitChanged {
+        /// The number of this move: counts up by app, in the weights file too.
+        number: u64,
+        /// Before.
+        before: Split,
+        /// From now on.
+        after: Split,
+        /// By which operation; `None`: the daemon set the table right after a crash.
+        operation: Option<OperationId>,
+    },
+    /// The rollout ended.
+    RolloutEnded {
+        /// How.
+        ending: RolloutEnding,
+    },
+    /// Something for people to read, as `events` and the following command show it.
+    Line {
+        /// The operation it belongs to.
+        operation: Option<OperationId>,
+        /// How loud.
+        level: LineLevel,
+        /// The short word in front.
+        label: String,
+        /// The text.
+        text: String,
+    },
+    /// New connections to these public ports are led to the proxy by a rule of ours.
+    PortsTaken {
+        /// Public port and the proxy's own port for it.
+        ports: Vec<(u16, u16)>,
+    },
+    /// The rule is gone.
+    PortsGiven,
+    /// A person's words about an operation.
+    Noted {
+        /// The operation.
+        operation: OperationId,
+        /// The words.
+        text: String,
+    },
+}
+
+impl Fact {
+    /// The name under which the journal stores it; never changed.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::AppDefined { .. } => "app_defined",
+            Self::OperationStarted { .. } => "operation_started",
+            Self::OperationEnded { .. } => "operation_ended",
+            Self::ActionIntended { .. } => "action_intended",
+            Self::ActionDone { .. } => "action_done",
+            Self::ActionFailed { .. } => "action_failed",
+            Self::ReleaseMade { .. } => "release_made",
+            Self::ReleaseIs { .. } => "release_is",
+            Self::ReleaseProven { .. } => "release_proven",
+            Self::ReleaseRejected { .. } => "release_rejected",
+            Self::ReleaseCleared { .. } => "release_cleared",
+            Self::RolloutStarted { .. } => "rollout_started",
+            Self::SplitChanged { .. } => "split_changed",
+            Self::RolloutEnded { .. } => "rollout_ended",
+            Self::Line { .. } => "line",
+            Self::PortsTaken { .. } => "ports_taken",
+            Self::PortsGiven => "ports_given",
+            Self::Noted { .. } => "noted",
+        }
+    }
+
+    /// The operation that the fact belongs to.
+    #[must_use]
+    pub fn operation(&self) -> Option<OperationId> {
+        match self {
+            Self::OperationStarted { operation, .. }
+            | Self::OperationEnded { operation, .. }
+            | Self::ActionIntended { operation, .. }
+            | Self::ActionDone { operation, .. }
+            | Self::ActionFailed { operation, .. }
+            | Self::ReleaseRejected { operation, .. }
+            | Self::Noted { operation, .. } => Some(*operation),
+            Self::SplitChanged { operation, .. } | Self::Line { operation, .. } => *operation,
+            _ => None,
+        }
+    }
+}
+
+/// A fact with who, when and why: what the journal keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happened {
+    /// When, by the wall clock.
+    pub at: Millis,
+    /// Who.
+    pub actor: Actor,
+    /// The operation that it belongs to.
+    pub operation: Option<OperationId>,
+    /// What.
+    pub fact: Fact,
+}

@@ -2,7 +2,7 @@
 //!
 //! Pure: every value here can be built, compared and serialised, every function is total and takes
 //! time as an argument. No clock, no randomness, no runtime, no file, no network. What runs live is
-//! what replays the journal: `rollout::decide` says what should happen, `rollout::evolve` is the
+//! what replays the journal: [`rollout::decide`] says what should happen, [`rollout::evolve`] is the
 //! only way that state changes.
 
 pub mod fact;
@@ -12,7 +12,16 @@ pub mod release;
 pub mod rollout;
 pub mod split;
 
+pub use fact::{
+    Actor, AppKind, Ending, Fact, Happened, LineLevel, OperationKind, RolloutEnding, Step,
+};
 pub use ids::{
     AppName, Epoch, Generation, IdError, Millis, OperationId, ReleaseId, Salt, Seq, ServiceName,
 };
-pub use split::{Color, Role, Slot, Split, Weight, WeightError};
+pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
+pub use release::{Release, ReleaseState, Standing};
+pub use rollout::{
+    AppState, Asked, Decision, Effect, Illegal, Input, Refusal, Rollout, Settle, Way, decide,
+    evolve,
+};
+pub use split::{ByColor, Color, Role, Slot, Split, Weight, WeightError};

@@ -1,1 +1,197 @@
-//! placeholder
+//! The machine of one app: what is (`AppState`), what may be asked (`Input`), what follows.
+//!
+//! [`decide`] reads the state and says which facts and effects follow from an input; [`evolve`]
+//! applies one fact. Nothing else changes an [`AppState`], live or in a replay. A rollback is
+//! accepted in every state that has a release to go back to.
+
+mod decide;
+mod evolve;
+mod refusal;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use decide::{Asked, Decision, Effect, Input, Settle, decide};
+pub use evolve::{Illegal, evolve};
+pub use refusal::{Refusal, Way};
+
+use crate::fact::{AppKind, Ending, OperationKind, Step};
+use crate::release::{ReleaseState, Standing};
+use crate::split::ByColor;
+use crate::{Actor, Color, Millis, OperationId, ReleaseId, Salt, Split, Weight};
+
+/// How many ended operations the state remembers; older ones are in the journal.
+pub const OPERATIONS_KEPT: usize = 64;
+
+/// Everything that is known of one app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppState {
+    /// What kind of app it is.
+    pub kind: AppKind,
+    /// The split in force.
+    pub split: Split,
+    /// The salt of the newest rollout.
+    pub salt: Salt,
+    /// The release whose stack is in each color.
+    pub colors: ByColor<Option<ReleaseId>>,
+    /// Every release that is still on record.
+    pub releases: BTreeMap<ReleaseId, Standing>,
+    /// The rollout that goes on.
+    pub rollout: Option<Rollout>,
+    /// Operations: those that run, and the newest that ended.
+    pub operations: BTreeMap<OperationId, Operation>,
+    /// The newest change of the split.
+    pub last_move: Option<Move>,
+    /// How often the split has changed.
+    pub moves: u64,
+    /// The number of the newest operation.
+    pub newest_operation: OperationId,
+    /// The number of the newest release.
+    pub newest_release: ReleaseId,
+    /// Public ports led to the proxy by a rule of ours: public port, proxy's port.
+    pub ports: Vec<(u16, u16)>,
+}
+
+/// One attempt to move a release to stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The release.
+    pub release: ReleaseId,
+    /// Its recipe.
+    pub steps: Vec<Step>,
+    /// The salt of its cohorts.
+    pub salt: Salt,
+    /// When it began.
+    pub started_at: Millis,
+    /// When the weight last changed.
+    pub weight_since: Millis,
+}
+
+impl Rollout {
+    /// The first step above a weight; `None`: what follows is everything.
+    #[must_use]
+    pub fn step_above(&self, weight: Weight) -> Option<Step> {
+        self.steps.iter().copied().find(|step| step.weight > weight)
+    }
+}
+
+/// Something that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// What.
+    pub what: OperationKind,
+    /// Who asked.
+    pub actor: Actor,
+    /// When.
+    pub started_at: Millis,
+    /// How it ended; `None`: it runs.
+    pub ended: Option<(Millis, Ending)>,
+    /// The caller's id of the request.
+    pub request: Option<String>,
+    /// The first split that it changed, to undo it.
+    pub moved: Option<Moved>,
+    /// What was said about it.
+    pub notes: Vec<String>,
+}
+
+/// What an operation that moved traffic found, so that it can be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The split before.
+    pub before: Split,
+    /// Which releases were in the colors.
+    pub colors: ByColor<Option<ReleaseId>>,
+    /// The rollout that went on.
+    pub rollout: Option<Rollout>,
+}
+
+/// A change of the split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Its number, counted by app.
+    pub number: u64,
+    /// When.
+    pub at: Millis,
+    /// By which operation.
+    pub operation: Option<OperationId>,
+    /// Before.
+    pub before: Split,
+    /// After.
+    pub after: Split,
+}
+
+impl Default for AppState {
+    fn default() -> Self {
+        Self {
+            kind: AppKind::Compose,
+            split: Split::all(Color::Blue),
+            salt: Salt(0),
+            colors: ByColor::default(),
+            releases: BTreeMap::new(),
+            rollout: None,
+            operations: BTreeMap::new(),
+            last_move: None,
+            moves: 0,
+            newest_operation: OperationId(0),
+            newest_release: ReleaseId(0),
+            ports: Vec::new(),
+        }
+    }
+}
+
+impl AppState {
+    /// The release that is stable, if any stack is there at all.
+    #[must_use]
+    pub fn stable(&self) -> Option<ReleaseId> {
+        *self.colors.get(self.split.stable)
+    }
+
+    /// The release in the color that is not stable.
+    #[must_use]
+    pub fn standby(&self) -> Option<ReleaseId> {
+        *self.colors.get(self.split.canary())
+    }
+
+    /// The release with the larger share of the traffic.
+    #[must_use]
+    pub fn serving(&self) -> Option<ReleaseId> {
+        *self.colors.get(self.split.leading())
+    }
+
+    /// What is known of a release.
+    #[must_use]
+    pub fn standing(&self, release: ReleaseId) -> Option<&Standing> {
+        self.releases.get(&release)
+    }
+
+    /// What became of a release; a release that is not on record is gone.
+    #[must_use]
+    pub fn release_state(&self, release: ReleaseId) -> ReleaseState {
+        self.standing(release).map_or(ReleaseState::Gone, |s| s.state)
+    }
+
+    /// Where a rollback without `--to` leads now: in a rollout back to stable, else to the newest
+    /// release that proved itself and is not the one that serves.
+    #[must_use]
+    pub fn rollback_target(&self) -> Option<ReleaseId> {
+        if self.split.weight > Weight::ZERO {
+            return self.stable();
+        }
+        let serving = self.stable();
+        self.releases
+            .values()
+            .rev()
+            .find(|s| s.is_trusted() && Some(s.release.id) != serving)
+            .map(|s| s.release.id)
+    }
+
+    /// The operation that runs, other than traffic moves that only wait for a drain.
+    #[must_use]
+    pub fn running(&self) -> Option<(OperationId, &Operation)> {
+        self.operations
+            .iter()
+            .find(|(_, o)| o.ended.is_none() && o.what.is_exclusive())
+            .map(|(id, o)| (*id, o))
+    }
+}

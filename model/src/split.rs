@@ -65,6 +65,33 @@ impl FromStr for Color {
     }
 }
 
+/// One value for each color.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByColor<T> {
+    /// For blue.
+    pub blue: T,
+    /// For green.
+    pub green: T,
+}
+
+impl<T> ByColor<T> {
+    /// The value of a color.
+    pub fn get(&self, color: Color) -> &T {
+        match color {
+            Color::Blue => &self.blue,
+            Color::Green => &self.green,
+        }
+    }
+
+    /// The value of a color, to change it.
+    pub fn get_mut(&mut self, color: Color) -> &mut T {
+        match color {
+            Color::Blue => &mut self.blue,
+            Color::Green => &mut self.green,
+        }
+    }
+}
+
 /// The duty that a color has now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,0 +1,517 @@
+//! What follows from an input: pure, total, with time as an argument.
+//!
+//! A decision lists the facts that the journal gets and the effects that the controller has. It
+//! never moves traffic to a release whose stack is not warm.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppState, Refusal, Way};
+use crate::fact::{AppKind, Fact, OperationKind, RolloutEnding, Step};
+use crate::release::ReleaseState;
+use crate::{Color, OperationId, ReleaseId, Salt, Split, Weight};
+
+/// What may be asked of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// Make a release in the idle color; traffic comes later.
+    Deploy,
+    /// A deploy's release passed its probes.
+    Ready {
+        /// The release.
+        release: ReleaseId,
+        /// How its traffic begins.
+        settle: Settle,
+        /// The recipe.
+        steps: Vec<Step>,
+        /// The salt, drawn by the caller.
+        salt: Salt,
+    },
+    /// Move the canary's weight; 100 % promotes.
+    Shift {
+        /// The weight asked for.
+        weight: Weight,
+        /// The salt, if this begins a rollout.
+        salt: Salt,
+    },
+    /// Go to the next step of the recipe; after the last one, promote.
+    Next,
+    /// Give the canary everything.
+    Promote,
+    /// Take the canary's traffic away and end the rollout.
+    Abort,
+    /// Traffic back to a former release, or the one named.
+    Rollback {
+        /// The release, when named.
+        to: Option<ReleaseId>,
+    },
+    /// Reverse an operation that moved traffic.
+    Undo {
+        /// It.
+        operation: OperationId,
+    },
+}
+
+impl Input {
+    /// Whether it takes the path of the cut-back: memory first, everything else after.
+    #[must_use]
+    pub fn is_cut_back(&self) -> bool {
+        matches!(self, Self::Rollback { .. } | Self::Abort)
+    }
+}
+
+/// How the traffic of a fresh release begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settle {
+    /// At the first step's weight.
+    FirstStep,
+    /// Everything at once.
+    AtOnce,
+    /// None yet; a person shifts.
+    NoTraffic,
+}
+
+/// An input with the number that its operation gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What is asked.
+    pub input: Input,
+    /// The operation's number, drawn by the caller, above every number before.
+    pub operation: OperationId,
+    /// The number that the next move of the split gets, drawn likewise.
+    pub move_number: u64,
+    /// The caller's id of the request.
+    pub request: Option<String>,
+}
+
+/// What the controller has to do, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// Publish this split.
+    Publish {
+        /// The split.
+        split: Split,
+        /// The salt.
+        salt: Salt,
+    },
+    /// See the open requests of a color to their end.
+    Drain {
+        /// The color.
+        color: Color,
+    },
+    /// Stop the singletons of one color, then start those of the other.
+    MoveSingletons {
+        /// Where they run.
+        from: Color,
+        /// Where they shall run.
+        to: Color,
+    },
+    /// Start a stopped color, probe it, then ask for the rollback again.
+    Wake {
+        /// The release.
+        release: ReleaseId,
+        /// Its color.
+        color: Color,
+    },
+    /// Make the release.
+    Make {
+        /// The release.
+        release: ReleaseId,
+        /// The color it goes to.
+        color: Color,
+    },
+}
+
+/// What follows from an input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// For the journal, in order.
+    pub facts: Vec<Fact>,
+    /// For the controller, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// Decides.
+///
+/// # Errors
+/// [`Refusal`] when nothing changes, with the reason and the ways on.
+pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    if let Some(request) = &asked.request
+        && let Some((operation, known)) =
+            state.operations.iter().find(|(_, o)| o.request.as_ref() == Some(request))
+    {
+        return Err(Refusal::Busy { operation: *operation, what: known.what.as_str().into() });
+    }
+    match &asked.input {
+        Input::Deploy => deploy(state, asked),
+        Input::Ready { release, settle, steps, salt } => {
+            ready(state, asked, *release, *settle, (steps, *salt))
+        }
+        Input::Shift { weight, salt } => shift(state, asked, *weight, *salt),
+        Input::Next => next(state, asked),
+        Input::Promote => promote(state, asked),
+        Input::Abort => abort(state, asked),
+        Input::Rollback { to } => rollback(state, asked, *to),
+        Input::Undo { operation } => undo(state, asked, *operation),
+    }
+}
+
+impl Decision {
+    fn of(asked: &Asked, what: OperationKind) -> Self {
+        let request = asked.request.clone();
+        let started = Fact::OperationStarted { operation: asked.operation, what, request };
+        Self { facts: vec![started], effects: Vec::new() }
+    }
+
+    /// The split goes to `after`: fact, publish, and what a change of the stable color brings.
+    fn go_to(mut self, state: &AppState, asked: &Asked, after: Split, salt: Salt) -> Self {
+        let before = state.split;
+        let operation = Some(asked.operation);
+        let number = asked.move_number;
+        self.facts.push(Fact::SplitChanged { number, before, after, operation });
+        self.effects.push(Effect::Publish { split: after, salt });
+        for color in Color::BOTH {
+            if before.share(color) > Weight::ZERO && after.share(color) == Weight::ZERO {
+                self.effects.push(Effect::Drain { color });
+            }
+        }
+        if before.stable != after.stable && state.kind == AppKind::Compose {
+            let (from, to) = (before.stable, after.stable);
+            self.effects.push(Effect::MoveSingletons { from, to });
+        }
+        self
+    }
+
+    fn and(mut self, fact: Fact) -> Self {
+        self.facts.push(fact);
+        self
+    }
+}
+
+fn deploy(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    if state.kind == AppKind::Static {
+        return Err(Refusal::cannot(
+            "this app has fixed endpoints: there is nothing to deploy",
+            vec![Way::new("cutover shift 10%", "moves a tenth of the clients to the other color")],
+        ));
+    }
+    if let Some((operation, running)) = state.running() {
+        return Err(Refusal::Busy { operation, what: running.what.as_str().into() });
+    }
+    if let Some(rollout) = &state.rollout
+        && state.split.weight > Weight::ZERO
+    {
+        let why = format!(
+            "{} has {} of the clients: its rollout has to end first",
+            rollout.release, state.split.weight
+        );
+        return Err(Refusal::cannot(why, rollout_ways()));
+    }
+    let release = state.newest_release.next();
+    let color = state.split.canary();
+    let mut decision = Decision::of(asked, OperationKind::Deploy { release });
+    if state.rollout.is_some() {
+        let ending = RolloutEnding::Aborted;
+        decision = decision.and(Fact::RolloutEnded { ending });
+    }
+    decision.effects.push(Effect::Make { release, color });
+    Ok(decision)
+}
+
+fn ready(
+    state: &AppState,
+    asked: &Asked,
+    release: ReleaseId,
+    settle: Settle,
+    (steps, salt): (&[Step], Salt),
+) -> Result<Decision, Refusal> {
+    if state.standby() != Some(release) || state.release_state(release) != ReleaseState::Warm {
+        return Err(Refusal::cannot(format!("{release} is not ready"), Vec::new()));
+    }
+    // The operation is the deploy's own, so no start is written again.
+    let decision = Decision::default();
+    let started = Fact::RolloutStarted { release, salt, steps: steps.to_vec() };
+    let first = steps.first().map_or(Weight::FULL, |step| step.weight);
+    let all = Split::all(state.split.canary());
+    // Nobody serves yet: the first deploy of an app that was never adopted takes everything.
+    let is_first = state.stable().is_none();
+    match settle {
+        Settle::NoTraffic if !is_first => Ok(decision.and(started)),
+        Settle::FirstStep if first < Weight::FULL && !is_first => {
+            let after = Split { stable: state.split.stable, weight: first };
+            Ok(decision.and(started).go_to(state, asked, after, salt))
+        }
+        _ => Ok(promoted(decision.and(started).go_to(state, asked, all, salt), state, release)),
+    }
+}
+
+fn promoted(decision: Decision, state: &AppState, release: ReleaseId) -> Decision {
+    let mut decision = decision
+        .and(Fact::RolloutEnded { ending: RolloutEnding::Promoted })
+        .and(Fact::ReleaseProven { release });
+    if state.standing(release).is_some_and(|s| s.rejected_by.is_some()) {
+        decision = decision.and(Fact::ReleaseCleared { release });
+    }
+    decision
+}
+
+/// The release that a shift or promotion moves traffic to.
+fn candidate(state: &AppState) -> Result<ReleaseId, Refusal> {
+    let Some(release) = state.standby() else {
+        let why = format!("{} is empty: there is no release to move to", state.split.canary());
+        return Err(Refusal::cannot(why, vec![deploy_way()]));
+    };
+    match state.release_state(release) {
+        ReleaseState::Warm => {}
+        ReleaseState::Starting => {
+            let why = format!("{release} is not ready yet");
+            return Err(Refusal::cannot(why, vec![Way::new("cutover status", "shows its state")]));
+        }
+        _ => {
+            let why = format!("{release} does not run");
+            return Err(Refusal::cannot(why, vec![deploy_way()]));
+        }
+    }
+    let is_former = state.kind == AppKind::Compose && state.rollout.is_none();
+    if is_former && Some(release) < state.stable() {
+        let why = format!("{release} is older than what serves: going back is a rollback");
+        let way = Way::new(format!("cutover rollback --to {release}"), "moves all traffic there");
+        return Err(Refusal::cannot(why, vec![way]));
+    }
+    if is_former && state.standing(release).is_some_and(|s| s.rejected_by.is_some()) {
+        let why = format!("{release} was rolled back");
+        let mut ways = vec![deploy_way()];
+        if let Some(operation) = state.last_move.and_then(|m| m.operation) {
+            ways.push(Way::new(format!("cutover undo {operation}"), format!("back to {release}")));
+        }
+        return Err(Refusal::cannot(why, ways));
+    }
+    Ok(release)
+}
+
+fn shift(state: &AppState, asked: &Asked, weight: Weight, salt: Salt) -> Result<Decision, Refusal> {
+    let release = candidate(state)?;
+    if weight == state.split.weight && (state.rollout.is_some() || weight == Weight::ZERO) {
+        return Err(Refusal::SameWeight { split: state.split });
+    }
+    let mut decision = Decision::of(asked, OperationKind::Shift { weight });
+    let salt = match &state.rollout {
+        Some(rollout) => rollout.salt,
+        None => {
+            let steps = Vec::new();
+            decision = decision.and(Fact::RolloutStarted { release, salt, steps });
+            salt
+        }
+    };
+    if weight == Weight::FULL {
+        let all = Split::all(state.split.canary());
+        return Ok(promoted(decision.go_to(state, asked, all, salt), state, release));
+    }
+    let after = Split { stable: state.split.stable, weight };
+    Ok(decision.go_to(state, asked, after, salt))
+}
+
+fn next(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    let Some(rollout) = &state.rollout else {
+        return Err(no_rollout(state));
+    };
+    let release = candidate(state)?;
+    let decision = Decision::of(asked, OperationKind::Next);
+    match rollout.step_above(state.split.weight) {
+        Some(step) if step.weight < Weight::FULL => {
+            let after = Split { stable: state.split.stable, weight: step.weight };
+            Ok(decision.go_to(state, asked, after, rollout.salt))
+        }
+        _ => {
+            let all = Split::all(state.split.canary());
+            Ok(promoted(decision.go_to(state, asked, all, rollout.salt), state, release))
+        }
+    }
+}
+
+fn promote(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    let Some(rollout) = &state.rollout else {
+        return Err(no_rollout(state));
+    };
+    let release = candidate(state)?;
+    let all = Split::all(state.split.canary());
+    let decision = Decision::of(asked, OperationKind::Promote);
+    Ok(promoted(decision.go_to(state, asked, all, rollout.salt), state, release))
+}
+
+fn abort(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    let Some(rollout) = &state.rollout else {
+        return Err(no_rollout(state));
+    };
+    let operation = asked.operation;
+    let release = rollout.release;
+    let mut decision = Decision::of(asked, OperationKind::Abort);
+    if state.split.weight > Weight::ZERO {
+        decision = decision.go_to(state, asked, Split::all(state.split.stable), rollout.salt);
+    }
+    Ok(decision
+        .and(Fact::RolloutEnded { ending: RolloutEnding::Aborted })
+        .and(Fact::ReleaseRejected { release, operation }))
+}
+
+fn rollback(state: &AppState, asked: &Asked, to: Option<ReleaseId>) -> Result<Decision, Refusal> {
+    let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && moved_back_last(state);
+    let target = match to {
+        Some(release) if state.standing(release).is_none() => {
+            return Err(Refusal::Unknown { what: format!("release {release}") });
+        }
+        Some(release) => release,
+        None if is_repeat => state.stable().ok_or_else(|| nowhere(state))?,
+        None => state.rollback_target().ok_or_else(|| nowhere(state))?,
+    };
+    let color = Color::BOTH.into_iter().find(|color| *state.colors.get(*color) == Some(target));
+    let Some(color) = color else {
+        return Err(gone(state, target));
+    };
+    if state.split == Split::all(color) {
+        let since = state.last_move.map(|m| (m.at, m.operation));
+        return Err(Refusal::AlreadyThere { release: target, since });
+    }
+    let from = match state.split.stable == color {
+        true => state.rollout.as_ref().map(|r| r.release).or(state.standby()),
+        false => state.stable(),
+    };
+    let mut decision = Decision::of(asked, OperationKind::Rollback { to: target, from });
+    match state.release_state(target) {
+        ReleaseState::Warm => {}
+        ReleaseState::Stopped => {
+            decision.effects.push(Effect::Wake { release: target, color });
+            return Ok(decision);
+        }
+        // The color that has traffic now can always have all of it.
+        _ if state.split.share(color) > Weight::ZERO => {}
+        _ => return Err(gone(state, target)),
+    }
+    Ok(back(decision, state, asked, (color, target, from)))
+}
+
+fn back(
+    decision: Decision,
+    state: &AppState,
+    asked: &Asked,
+    (color, target, from): (Color, ReleaseId, Option<ReleaseId>),
+) -> Decision {
+    let operation = asked.operation;
+    let mut decision = decision.go_to(state, asked, Split::all(color), state.salt);
+    if state.rollout.is_some() {
+        let ending = RolloutEnding::RolledBack;
+        decision = decision.and(Fact::RolloutEnded { ending });
+    }
+    if let Some(release) = from.filter(|from| *from != target) {
+        decision = decision.and(Fact::ReleaseRejected { release, operation });
+    }
+    if state.standing(target).is_some_and(|s| s.rejected_by.is_some()) {
+        decision = decision.and(Fact::ReleaseCleared { release: target });
+    }
+    decision
+}
+
+fn undo(state: &AppState, asked: &Asked, operation: OperationId) -> Result<Decision, Refusal> {
+    let unknown = || Refusal::Unknown { what: format!("operation {operation}") };
+    let undone = state.operations.get(&operation).ok_or_else(unknown)?;
+    let Some(moved) = &undone.moved else {
+        let why = format!("{operation} ({}) moved no traffic", undone.what.as_str());
+        return Err(Refusal::cannot(why, Vec::new()));
+    };
+    let newest = state.last_move.and_then(|m| m.operation);
+    if newest != Some(operation) {
+        if let Some(by) = state.last_move.and_then(|m| m.operation)
+            && matches!(state.operations.get(&by).map(|o| &o.what),
+                Some(OperationKind::Undo { operation: of }) if *of == operation)
+            && let Some(release) = state.serving()
+        {
+            let since = state.last_move.map(|m| (m.at, m.operation));
+            return Err(Refusal::AlreadyThere { release, since });
+        }
+        let by = newest.map_or_else(|| "the daemon".to_owned(), |id| id.to_string());
+        let why = format!("{operation} is not the newest move of traffic: {by} came after it");
+        return Err(Refusal::cannot(
+            why,
+            vec![Way::new("cutover events", "shows what came after")],
+        ));
+    }
+    if moved.colors != state.colors {
+        let why = format!("a color has another release than before {operation}");
+        return Err(Refusal::cannot(why, vec![Way::new("cutover status", "shows what runs")]));
+    }
+    for color in Color::BOTH {
+        let gains = moved.before.share(color) > state.split.share(color);
+        if gains
+            && let Some(release) = *state.colors.get(color)
+            && state.release_state(release) != ReleaseState::Warm
+        {
+            let why = format!("{release} does not run any more");
+            let way = Way::new(format!("cutover rollback --to {release}"), "starts it, then moves");
+            return Err(Refusal::cannot(why, vec![way]));
+        }
+    }
+    let mut decision = Decision::of(asked, OperationKind::Undo { operation });
+    let mut salt = state.salt;
+    if let Some(rollout) = &moved.rollout {
+        salt = rollout.salt;
+        let (release, steps) = (rollout.release, rollout.steps.clone());
+        decision = decision.and(Fact::RolloutStarted { release, salt, steps });
+    } else if state.rollout.is_some() {
+        decision = decision.and(Fact::RolloutEnded { ending: RolloutEnding::Aborted });
+    }
+    decision = decision.go_to(state, asked, moved.before, salt);
+    for (release, standing) in &state.releases {
+        if standing.rejected_by == Some(operation) {
+            decision = decision.and(Fact::ReleaseCleared { release: *release });
+        }
+    }
+    Ok(decision)
+}
+
+fn moved_back_last(state: &AppState) -> bool {
+    let by = state.last_move.and_then(|m| m.operation).and_then(|id| state.operations.get(&id));
+    matches!(by.map(|o| &o.what), Some(OperationKind::Rollback { .. } | OperationKind::Abort))
+}
+
+fn nowhere(state: &AppState) -> Refusal {
+    let why = match state.stable() {
+        Some(serving) => format!(
+            "{serving} serves, and no other release has proved itself: there is nothing to go back to"
+        ),
+        None => "no release serves yet".to_owned(),
+    };
+    Refusal::cannot(why, vec![Way::new("cutover releases", "lists what is on record")])
+}
+
+fn gone(state: &AppState, release: ReleaseId) -> Refusal {
+    let serving = state.serving().map_or("nothing".to_owned(), |r| r.to_string());
+    let why = format!("{release} has no stack any more; {serving} serves");
+    let commit = state.standing(release).and_then(|s| s.release.commit.clone());
+    let mut ways = Vec::new();
+    if let Some(commit) = commit {
+        let commit: String = commit.chars().take(12).collect();
+        let command = format!("cutover deploy --ref {commit} --again --at-once");
+        ways.push(Way::new(command, format!("makes {release}'s code a new release")));
+    }
+    ways.push(Way::new("cutover releases", "lists what is on record"));
+    Refusal::cannot(why, ways)
+}
+
+fn no_rollout(state: &AppState) -> Refusal {
+    let serving = state.serving().map_or("nothing".to_owned(), |r| r.to_string());
+    let why = format!("no rollout is going on; {serving} has all traffic");
+    Refusal::cannot(why, vec![deploy_way()])
+}
+
+fn deploy_way() -> Way {
+    Way::new("cutover deploy", "makes a new release in the idle color")
+}
+
+fn rollout_ways() -> Vec<Way> {
+    vec![
+        Way::new("cutover promote", "gives it everything"),
+        Way::new("cutover abort", "takes its traffic away"),
+    ]
+}

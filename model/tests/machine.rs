@@ -1,0 +1,289 @@
+//! The machine of one app, driven by random inputs: what must hold in every state that it reaches.
+
+use cutover_model::{
+    Actor, AppKind, AppState, Asked, Color, Decision, Effect, Ending, Fact, Happened, Input,
+    Millis, OperationId, Refusal, Release, ReleaseId, ReleaseState, Salt, Settle, Split, Step,
+    Weight, decide, evolve,
+};
+use proptest::prelude::*;
+
+/// An app with its record of facts, as a controller would keep them.
+#[derive(Clone)]
+struct App {
+    state: AppState,
+    journal: Vec<Happened>,
+    moves: u64,
+}
+
+impl App {
+    fn new(kind: AppKind) -> Self {
+        let mut app = Self { state: AppState::default(), journal: Vec::new(), moves: 0 };
+        app.record(Fact::AppDefined { kind, stable: Color::Blue });
+        app
+    }
+
+    /// r1 serves in blue; nothing in green.
+    fn adopted() -> Self {
+        let mut app = Self::new(AppKind::Compose);
+        app.make(ReleaseId(1), Color::Blue);
+        app.record(Fact::ReleaseProven { release: ReleaseId(1) });
+        app
+    }
+
+    fn make(&mut self, release: ReleaseId, color: Color) {
+        let record = Release {
+            id: release,
+            color,
+            project: format!("shop-{color}"),
+            commit: Some(format!("{:040x}", release.0)),
+            title: format!("release {release}"),
+            images: Default::default(),
+            env_files: Default::default(),
+            migrations: None,
+            folder: format!("releases/{release}"),
+            made_at: Millis(0),
+        };
+        self.record(Fact::ReleaseMade { release: Box::new(record) });
+        self.record(Fact::ReleaseIs { release, state: ReleaseState::Warm });
+    }
+
+    fn record(&mut self, fact: Fact) {
+        let operation = fact.operation();
+        let at = Millis(self.journal.len() as i64);
+        let happened = Happened { at, actor: Actor("li".into()), operation, fact };
+        evolve(&mut self.state, &happened).expect("a legal fact");
+        self.journal.push(happened);
+    }
+
+    fn ask(&mut self, input: Input) -> Result<Decision, Refusal> {
+        self.moves += 1;
+        let operation = self.state.newest_operation.next();
+        let asked = Asked { input, operation, move_number: self.moves, request: None };
+        let decision = decide(&self.state, &asked)?;
+        for fact in decision.facts.clone() {
+            self.record(fact);
+        }
+        Ok(decision)
+    }
+
+    /// Deploys a release as the controller does, up to its probes.
+    fn deploy(&mut self, settle: Settle) -> Result<ReleaseId, Refusal> {
+        let decision = self.ask(Input::Deploy)?;
+        let Some(Effect::Make { release, color }) = decision.effects.last().cloned() else {
+            panic!("a deploy makes a release: {decision:?}");
+        };
+        self.make(release, color);
+        let steps =
+            [100, 1_000, 5_000].map(|points| Step { weight: points_of(points), soak_ms: 0 });
+        let steps = steps.to_vec();
+        self.ask(Input::Ready { release, settle, steps, salt: Salt(7) })?;
+        let operation = decision.facts[0].operation().expect("the deploy's");
+        self.record(Fact::OperationEnded { operation, ending: Ending::Done });
+        Ok(release)
+    }
+}
+
+fn points_of(points: u16) -> Weight {
+    Weight::from_basis_points(points).expect("a weight")
+}
+
+fn published(decision: &Decision) -> Option<Split> {
+    decision.effects.iter().find_map(|effect| match effect {
+        Effect::Publish { split, .. } => Some(*split),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_rollback_typed_twice_does_nothing_the_second_time() {
+    let mut app = App::adopted();
+    app.deploy(Settle::AtOnce).unwrap();
+    assert_eq!(app.state.serving(), Some(ReleaseId(2)));
+
+    let first = app.ask(Input::Rollback { to: None }).unwrap();
+    assert_eq!(published(&first), Some(Split::all(Color::Blue)));
+    let again = app.ask(Input::Rollback { to: None });
+    assert!(matches!(again, Err(Refusal::AlreadyThere { release: ReleaseId(1), .. })), "{again:?}");
+}
+
+#[test]
+fn undo_goes_forward_again_and_restores_trust() {
+    let mut app = App::adopted();
+    app.deploy(Settle::AtOnce).unwrap();
+    app.ask(Input::Rollback { to: None }).unwrap();
+    assert!(app.state.standing(ReleaseId(2)).unwrap().rejected_by.is_some());
+    let rollback = app.state.newest_operation;
+
+    app.ask(Input::Undo { operation: rollback }).unwrap();
+    assert_eq!(app.state.serving(), Some(ReleaseId(2)));
+    assert!(app.state.standing(ReleaseId(2)).unwrap().rejected_by.is_none());
+    let again = app.ask(Input::Undo { operation: rollback });
+    assert!(matches!(again, Err(Refusal::AlreadyThere { release: ReleaseId(2), .. })), "{again:?}");
+}
+
+#[test]
+fn undoing_a_canarys_rollback_restores_its_weight_and_rollout() {
+    let mut app = App::adopted();
+    app.deploy(Settle::FirstStep).unwrap();
+    app.ask(Input::Next).unwrap();
+    let before = app.state.clone();
+    app.ask(Input::Rollback { to: None }).unwrap();
+    let operation = app.state.newest_operation;
+    app.ask(Input::Undo { operation }).unwrap();
+    assert_eq!(app.state.split, before.split);
+    assert_eq!(app.state.salt, before.salt, "the same clients are canaries again");
+    assert_eq!(app.state.rollout.as_ref().map(|r| r.release), Some(ReleaseId(2)));
+}
+
+#[test]
+fn a_rollback_skips_a_release_that_never_proved_itself() {
+    let mut app = App::adopted();
+    app.deploy(Settle::FirstStep).unwrap();
+    app.ask(Input::Abort).unwrap();
+    let error = app.ask(Input::Rollback { to: None }).unwrap_err();
+    assert!(matches!(error, Refusal::AlreadyThere { release: ReleaseId(1), .. }), "{error:?}");
+    let error = app.ask(Input::Rollback { to: Some(ReleaseId(9)) }).unwrap_err();
+    assert_eq!(error.to_string(), "there is no release r9");
+}
+
+#[test]
+fn steps_lead_to_everything() {
+    let mut app = App::adopted();
+    app.deploy(Settle::FirstStep).unwrap();
+    let mut weights = vec![app.state.split.weight.basis_points()];
+    while app.state.rollout.is_some() {
+        app.ask(Input::Next).unwrap();
+        weights.push(app.state.split.share(Color::Green).basis_points());
+    }
+    assert_eq!(weights, [100, 1_000, 5_000, 10_000]);
+    assert_eq!(app.state.stable(), Some(ReleaseId(2)));
+    assert!(app.state.standing(ReleaseId(2)).unwrap().is_trusted());
+}
+
+#[test]
+fn a_second_deploy_waits_for_the_first_rollout() {
+    let mut app = App::adopted();
+    app.deploy(Settle::FirstStep).unwrap();
+    let error = app.deploy(Settle::FirstStep).unwrap_err();
+    assert_eq!(error.to_string(), "r2 has 1 % of the clients: its rollout has to end first");
+}
+
+#[test]
+fn the_stopped_color_is_woken_before_it_gets_traffic() {
+    let mut app = App::adopted();
+    app.deploy(Settle::AtOnce).unwrap();
+    app.record(Fact::ReleaseIs { release: ReleaseId(1), state: ReleaseState::Stopped });
+    let decision = app.ask(Input::Rollback { to: None }).unwrap();
+    let wake = Effect::Wake { release: ReleaseId(1), color: Color::Blue };
+    assert_eq!(decision.effects, [wake]);
+    assert_eq!(app.state.serving(), Some(ReleaseId(2)), "r2 serves until r1 is ready");
+}
+
+#[test]
+fn a_static_app_shifts_both_ways_without_a_deploy() {
+    let mut app = App::new(AppKind::Static);
+    app.make(ReleaseId(1), Color::Blue);
+    app.make(ReleaseId(2), Color::Green);
+    app.record(Fact::ReleaseProven { release: ReleaseId(1) });
+    app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(1) }).unwrap();
+    app.ask(Input::Shift { weight: Weight::FULL, salt: Salt(2) }).unwrap();
+    assert_eq!(app.state.stable(), Some(ReleaseId(2)));
+    app.ask(Input::Rollback { to: None }).unwrap();
+    assert_eq!(app.state.stable(), Some(ReleaseId(1)));
+    app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(3) }).unwrap();
+    assert_eq!(app.state.split.weight, points_of(1_000));
+    assert!(app.ask(Input::Deploy).is_err());
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Deploy(Settle),
+    Shift(u16),
+    Next,
+    Promote,
+    Abort,
+    Rollback,
+    RollbackTo(u64),
+    Undo(u64),
+    Stopped(bool),
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        prop_oneof![Just(Settle::FirstStep), Just(Settle::AtOnce), Just(Settle::NoTraffic)]
+            .prop_map(Move::Deploy),
+        (0u16..=10_000).prop_map(Move::Shift),
+        Just(Move::Next),
+        Just(Move::Promote),
+        Just(Move::Abort),
+        Just(Move::Rollback),
+        (0u64..12).prop_map(Move::RollbackTo),
+        (0u64..40).prop_map(Move::Undo),
+        any::<bool>().prop_map(Move::Stopped),
+    ]
+}
+
+fn step(app: &mut App, step: &Move) {
+    let before = app.state.clone();
+    let result = match step {
+        Move::Deploy(settle) => app.deploy(*settle).map(|_| Decision::default()),
+        Move::Shift(points) => {
+            app.ask(Input::Shift { weight: points_of(*points), salt: Salt(u64::from(*points)) })
+        }
+        Move::Next => app.ask(Input::Next),
+        Move::Promote => app.ask(Input::Promote),
+        Move::Abort => app.ask(Input::Abort),
+        Move::Rollback => app.ask(Input::Rollback { to: None }),
+        Move::RollbackTo(id) => app.ask(Input::Rollback { to: Some(ReleaseId(*id)) }),
+        Move::Undo(id) => app.ask(Input::Undo { operation: OperationId(*id) }),
+        Move::Stopped(is_stopped) => {
+            if let Some(release) = app.state.standby().filter(|_| app.state.rollout.is_none()) {
+                let state = if *is_stopped { ReleaseState::Stopped } else { ReleaseState::Warm };
+                app.record(Fact::ReleaseIs { release, state });
+            }
+            return;
+        }
+    };
+    match result {
+        Err(_) => assert_eq!(before.split, app.state.split, "a refusal moves nothing"),
+        Ok(decision) => {
+            if let Some(split) = published(&decision) {
+                assert_eq!(split, app.state.split, "what is published is what is recorded");
+            }
+        }
+    }
+}
+
+fn holds_in_every_state(app: &App) {
+    let state = &app.state;
+    for color in Color::BOTH {
+        if state.split.share(color) > Weight::ZERO {
+            let release = state.colors.get(color).expect("traffic goes to a release");
+            assert_eq!(state.release_state(release), ReleaseState::Warm, "and it is warm");
+        }
+    }
+    assert!(state.split.weight == Weight::ZERO || state.rollout.is_some(), "no way out");
+    if state.split.weight > Weight::ZERO {
+        let mut copy = app.clone();
+        let back = copy.ask(Input::Rollback { to: None }).expect("a canary can be cut back");
+        assert_eq!(published(&back), Some(Split::all(state.split.stable)));
+    }
+    let mut replayed = AppState::default();
+    for happened in &app.journal {
+        evolve(&mut replayed, happened).expect("a legal fact");
+    }
+    assert_eq!(&replayed, state, "replay equals live");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 200, ..Default::default() })]
+
+    #[test]
+    fn every_reachable_state_is_sound(moves in proptest::collection::vec(any_move(), 1..40)) {
+        let mut app = App::adopted();
+        for each in &moves {
+            step(&mut app, each);
+            holds_in_every_state(&app);
+        }
+    }
+}
