@@ -76,8 +76,8 @@ impl App {
         let steps =
             [100, 1_000, 5_000].map(|points| Step { weight: points_of(points), soak_ms: 0 });
         let steps = steps.to_vec();
-        self.ask(Input::Ready { release, settle, steps, salt: Salt(7) })?;
         let operation = decision.facts[0].operation().expect("the deploy's");
+        self.ask(Input::Ready { deploy: operation, release, settle, steps, salt: Salt(7) })?;
         self.record(Fact::OperationEnded { operation, ending: Ending::Done });
         Ok(release)
     }

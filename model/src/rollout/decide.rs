@@ -18,6 +18,8 @@ pub enum Input {
     Deploy,
     /// A deploy's release passed its probes.
     Ready {
+        /// The deploy, which started already.
+        deploy: OperationId,
         /// The release.
         release: ReleaseId,
         /// How its traffic begins.
@@ -146,7 +148,8 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
     }
     match &asked.input {
         Input::Deploy => deploy(state, asked),
-        Input::Ready { release, settle, steps, salt } => {
+        Input::Ready { deploy, release, settle, steps, salt } => {
+            let asked = &Asked { operation: *deploy, ..asked.clone() };
             ready(state, asked, *release, *settle, (steps, *salt))
         }
         Input::Shift { weight, salt } => shift(state, asked, *weight, *salt),

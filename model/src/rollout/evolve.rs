@@ -52,7 +52,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
             state.split = Split::all(*stable);
         }
         Fact::OperationStarted { operation, what, request } => {
-            if *operation <= state.newest_operation {
+            if state.operations.contains_key(operation) {
                 return Err(Illegal::Twice { what: operation.to_string() });
             }
             let started = Operation {
@@ -65,7 +65,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
                 notes: Vec::new(),
             };
             state.operations.insert(*operation, started);
-            state.newest_operation = *operation;
+            state.newest_operation = state.newest_operation.max(*operation);
             if let OperationKind::Deploy { release } = what {
                 state.newest_release = state.newest_release.max(*release);
             }
