@@ -137,16 +137,25 @@ fn in_snapshot(error: &serde_json::Error) -> CodecError {
     CodecError::Malformed { kind, version, why }
 }
 
+/// The state that a snapshot holds.
+///
+/// # Errors
+/// [`CodecError::Unknown`] for a snapshot of another version, [`CodecError::Malformed`].
+pub fn state(snapshot: &Snapshot) -> Result<AppState, CodecError> {
+    if snapshot.version != STATE_VERSION {
+        let kind = "snapshot".to_owned();
+        return Err(CodecError::Unknown { kind, version: snapshot.version });
+    }
+    serde_json::from_slice(&snapshot.bytes).map_err(|error| in_snapshot(&error))
+}
+
 /// The state that a replay leads to, and the place of its last fact: the same `evolve` as live.
 ///
 /// # Errors
 /// [`CodecError`], also when a fact cannot follow on the ones before it.
 pub fn replayed(replay: &Replay) -> Result<(AppState, Seq), CodecError> {
     let (mut state, mut seq) = match &replay.snapshot {
-        Some(snapshot) => {
-            let state = serde_json::from_slice(&snapshot.bytes).map_err(|e| in_snapshot(&e))?;
-            (state, snapshot.seq)
-        }
+        Some(snapshot) => (self::state(snapshot)?, snapshot.seq),
         None => (AppState::default(), Seq(0)),
     };
     for stored in &replay.tail {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cutover_model::{Epoch, Seq};
 
+use super::codec::CodecError;
 use super::lock::Holder;
 
 /// Why the journal, or another file of the state folder, cannot do what it was asked.
@@ -117,6 +118,9 @@ pub enum JournalError {
     /// Too many calls wait for the disk already; nothing was written.
     #[error("too many calls wait for the disk already: not recorded")]
     Busy,
+    /// A fact that this program cannot write or read.
+    #[error(transparent)]
+    Fact(#[from] CodecError),
     /// The writer has ended.
     #[error("the journal is closed")]
     Gone,
