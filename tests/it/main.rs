@@ -1,1 +1,4 @@
 //! Integration tests.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod full_disk;

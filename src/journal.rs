@@ -1,0 +1,298 @@
+//! The journal: the record of facts, and the other small files that the daemon keeps.
+//!
+//! Owns the state folder: its lock, the SQLite file with facts, snapshots and evidence, the weights
+//! file and the last good tables. It is generic over bytes: what a fact means is the model's
+//! business, [`codec`] translates. It never repairs or resets anything by itself.
+//! Invariant: a fact that [`Journal::append`] acknowledged is on disk, and the chain of hashes over
+//! an app's facts has neither gap nor change; whatever breaks this is reported, not mended.
+
+pub mod codec;
+pub mod disk;
+pub mod error;
+pub mod lock;
+pub mod record;
+pub mod tables;
+pub mod weights;
+
+mod evidence;
+mod look;
+mod schema;
+mod snapshot;
+mod store;
+mod wal;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cutover_model::{AppName, Epoch, Millis, OperationId, Seq};
+use tokio::sync::watch;
+
+pub use error::JournalError;
+pub use evidence::Evidence;
+pub use lock::{Holder, StateLock};
+pub use look::Chain;
+pub use record::{NewFact, StoredFact};
+pub use snapshot::{Replay, Snapshot};
+pub use store::Store;
+
+use worker::{Worker, WorkerError};
+
+/// Calls that may wait for the writer. Each is one caller that waits for its answer, and callers are
+/// one task per app and the few requests of the API, so more than this means that the disk hangs.
+const QUEUE: usize = 128;
+
+/// How long the writer is idle before it empties the write-ahead file into the database.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How the journal is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The state folder; made if it is missing.
+    pub folder: PathBuf,
+    /// The name of this machine, written into each fact; at most 64 bytes.
+    pub node: String,
+    /// How long a call waits for the disk before it gives up with [`JournalError::Slow`].
+    pub limit: Duration,
+    /// The time, written into the lock.
+    pub now: Millis,
+}
+
+impl Options {
+    /// The usual options for a folder: calls wait 5 s for the disk.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>, node: impl Into<String>, now: Millis) -> Self {
+        Self { folder: folder.into(), node: node.into(), limit: Duration::from_secs(5), now }
+    }
+}
+
+/// The open journal. Cheap to share behind an `Arc`; every call has a time limit.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    epoch: Epoch,
+    limit: Duration,
+    writer: Worker<Store>,
+    reader: Worker<Store>,
+    appended: watch::Sender<u64>,
+}
+
+impl Journal {
+    /// Locks the state folder, opens or makes the journal, checks all of it and takes the next
+    /// epoch. Waits for the disk without a limit: the daemon has nothing to say before.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] while another daemon has the folder; [`JournalError::Unsafe`],
+    /// [`JournalError::Missing`], [`JournalError::Newer`], [`JournalError::Corrupt`]: nothing was
+    /// touched and the text says what to do; [`JournalError::Full`] and [`JournalError::Disk`].
+    pub async fn open(options: Options) -> Result<Self, JournalError> {
+        let limit = options.limit;
+        let opened = tokio::task::spawn_blocking(move || Self::open_files(&options)).await;
+        let (writer, reader) = opened.map_err(|_| JournalError::Gone)??;
+        let (path, epoch) = (writer.path().to_owned(), writer.epoch());
+        let gone = |error: std::io::Error| JournalError::Disk {
+            path: path.clone(),
+            step: "starting the writer's thread",
+            why: error.to_string(),
+        };
+        Ok(Self {
+            writer: Worker::start("journal", QUEUE, IDLE, writer, Store::rest).map_err(gone)?,
+            reader: Worker::start("journal-reader", QUEUE, IDLE, reader, |_| ()).map_err(gone)?,
+            path,
+            epoch,
+            limit,
+            appended: watch::Sender::new(0),
+        })
+    }
+
+    fn open_files(options: &Options) -> Result<(Store, Store), JournalError> {
+        disk::make_folder(&options.folder)?;
+        let lock = Arc::new(StateLock::take(&options.folder, options.now)?);
+        let writer = Store::open(&options.folder, lock, &options.node, options.now)?;
+        let reader = Store::open_reading(&options.folder)?;
+        Ok((writer, reader))
+    }
+
+    /// The epoch that this daemon took; an older one cannot append any more.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Changes whenever facts were appended; for those who follow.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.writer.call(self.limit, work).await.map_err(|e| self.waited(e))?
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.reader.call(self.limit, work).await.map_err(|e| self.waited(e))?
+    }
+
+    fn waited(&self, error: WorkerError) -> JournalError {
+        match error {
+            WorkerError::Busy => JournalError::Busy,
+            WorkerError::Slow => JournalError::Slow { limit: self.limit },
+            WorkerError::Gone => JournalError::Gone,
+        }
+    }
+
+    /// Appends facts to an app's chain, all or none; returns the place of the last one.
+    ///
+    /// `expected` is the place of the last fact that the caller has seen, `Seq(0)` for none.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] when there are others, [`JournalError::Fenced`] when a newer
+    /// daemon has taken over: nothing was written. After [`JournalError::Full`],
+    /// [`JournalError::Disk`] and [`JournalError::Slow`] it is unknown whether the facts stand; ask
+    /// [`Journal::head`].
+    pub async fn append(
+        &self,
+        app: &AppName,
+        expected: Seq,
+        epoch: Epoch,
+        facts: Vec<NewFact>,
+    ) -> Result<Seq, JournalError> {
+        let app = app.clone();
+        let seq = self.write(move |store| store.append(&app, expected, epoch, &facts)).await?;
+        self.appended.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(seq)
+    }
+
+    /// The place of an app's last fact; `Seq(0)` when it has none.
+    ///
+    /// # Errors
+    /// Those of the disk and of waiting.
+    pub async fn head(&self, app: &AppName) -> Result<Seq, JournalError> {
+        let app = app.clone();
+        self.write(move |store| store.head(&app)).await
+    }
+
+    /// The apps that have facts, by name.
+    ///
+    /// # Errors
+    /// Those of the disk and of waiting.
+    pub async fn apps(&self) -> Result<Vec<AppName>, JournalError> {
+        self.ask(|store| store.apps()).await
+    }
+
+    /// At most `limit` facts of an app after a place, oldest first; each one's hash is checked.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`], and those of the disk and of waiting.
+    pub async fn read(
+        &self,
+        app: &AppName,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<StoredFact>, JournalError> {
+        let app = app.clone();
+        self.ask(move |store| store.read(&app, after, limit)).await
+    }
+
+    /// What a replay needs: the newest snapshot of this version and the facts after it.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`], and those of the disk and of waiting.
+    pub async fn replay(&self, app: &AppName, version: u32) -> Result<Replay, JournalError> {
+        let app = app.clone();
+        self.ask(move |store| store.replay(&app, version)).await
+    }
+
+    /// Keeps a snapshot; the oldest go, so that an app has at most 3.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`], [`JournalError::Refused`] when its place has no fact, and those of
+    /// the disk and of waiting.
+    pub async fn save_snapshot(
+        &self,
+        app: &AppName,
+        epoch: Epoch,
+        snapshot: Snapshot,
+    ) -> Result<(), JournalError> {
+        let app = app.clone();
+        self.write(move |store| store.save_snapshot(&app, epoch, &snapshot)).await
+    }
+
+    /// Drops the facts before `keep_from` that a snapshot covers; the chain stays checkable from
+    /// there. Returns how many went.
+    ///
+    /// # Errors
+    /// [`JournalError::Refused`] when no snapshot covers them, [`JournalError::Fenced`], and those of
+    /// the disk and of waiting.
+    pub async fn prune(
+        &self,
+        app: &AppName,
+        epoch: Epoch,
+        keep_from: Seq,
+    ) -> Result<u64, JournalError> {
+        let app = app.clone();
+        self.write(move |store| store.prune(&app, epoch, keep_from)).await
+    }
+
+    /// Checks the whole file: structure, every chain, every snapshot.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] with the first thing that is wrong.
+    pub async fn verify(&self) -> Result<Vec<Chain>, JournalError> {
+        self.ask(|store| store.verify()).await
+    }
+
+    /// Sets counts of one operation; the ones that are not named stay.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`], and those of the disk and of waiting.
+    pub async fn put_evidence(
+        &self,
+        app: &AppName,
+        epoch: Epoch,
+        operation: OperationId,
+        counts: Vec<Evidence>,
+    ) -> Result<(), JournalError> {
+        let app = app.clone();
+        self.write(move |store| store.put_evidence(&app, epoch, operation, &counts)).await
+    }
+
+    /// The counts of one operation, ordered by weight, color and kind.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`], and those of the disk and of waiting.
+    pub async fn evidence(
+        &self,
+        app: &AppName,
+        operation: OperationId,
+    ) -> Result<Vec<Evidence>, JournalError> {
+        let app = app.clone();
+        self.ask(move |store| store.evidence(&app, operation)).await
+    }
+
+    /// Ends both threads and closes the file; waits at most the time limit.
+    ///
+    /// # Errors
+    /// [`JournalError::Slow`] when the disk hangs; the process may end all the same.
+    pub async fn close(self) -> Result<(), JournalError> {
+        let limit = self.limit;
+        self.reader.end(limit).await.map_err(|_| JournalError::Slow { limit })?;
+        self.writer.end(limit).await.map_err(|_| JournalError::Slow { limit })
+    }
+}
+
+#[cfg(test)]
+mod tests;
