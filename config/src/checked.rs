@@ -19,8 +19,8 @@ mod app;
 
 pub use app::{
     App, AppKind, Backup, Compose, Contact, ContactEvent, Database, Endpoints, HostName, Keep,
-    Migrations, PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout, RolloutStep, Route,
-    StatusRange, VolumeClass,
+    Migrations, NetworkClass, PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout,
+    RolloutStep, Route, StatusRange, Transport, VolumeClass,
 };
 
 /// The whole file.

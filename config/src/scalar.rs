@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cutover_model::Weight;
 
-use crate::checked::{HostName, PathPrefix, PortKey, StatusRange, Sticky};
+use crate::checked::{HostName, PathPrefix, PortKey, StatusRange, Sticky, Transport};
 use crate::network::Network;
 use crate::read::{FromText, text_schema};
 
@@ -249,15 +249,25 @@ text_schema!(StatusRange, {
 });
 
 impl PortKey {
-    /// Reads `backend:9229`.
+    /// Reads `9229`, `5353/udp` or `backend:9229`.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn from_text(text: &str) -> Result<Self, String> {
-        let bad = || format!("\"{text}\" is not a service with a port");
-        let (service, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let bad = || format!("\"{text}\" is not a published port");
+        let (rest, transport) = match text.split_once('/') {
+            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Transport::Tcp),
+            Some((rest, "udp")) => (rest, Transport::Udp),
+            Some(_) => return Err(bad()),
+        };
+        let (service, port) = match rest.rsplit_once(':') {
+            Some((service, port)) => {
+                let service = cutover_model::ServiceName::new(service);
+                (Some(service.map_err(|error| error.to_string())?), port)
+            }
+            None => (None, rest),
+        };
         let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)?;
-        let service = cutover_model::ServiceName::new(service).map_err(|e| e.to_string())?;
-        Ok(Self { service, port })
+        Ok(Self { service, port, transport })
     }
 }

@@ -159,7 +159,8 @@ fn steps_rise_and_stay_below_everything() {
 fn values_out_of_range_say_the_range() {
     let text = compose(&format!(
         "{ROUTE}\nkeep_warm = \"1 moment\"\nsticky = \"header:a b\"\nblank_ok = [\"A B\"]\n\
-         ports = {{ \"backend\" = \"drop\", \"agent:1\" = \"udp\" }}\n\
+         ports = {{ \"backend\" = \"drop\", \"agent:1\" = \"udp\", \"9/tpc\" = \"drop\" }}\n\
+         networks = {{ proxy = \"leave\" }}\n\
          [apps.shop.probe]\npath = \"api\"\nattempts = 2\npasses = 3\ntimeout = \"0s\"\nexpect = \"2x\"\n\
          [apps.shop.migrations]\nservice = \"back end\"\ncommand = \"\"\n\
          [proxy]\nworkers = 0\nmax_connections = \"many\"\ndrain_deadline = \"30\"\nvia = \"yes\"\n\
@@ -278,6 +279,49 @@ fn a_plain_command_needs_no_shell() {
     assert_eq!(command("\"npx prisma migrate deploy\""), ["npx", "prisma", "migrate", "deploy"]);
     assert_eq!(command("\"a && b\""), ["sh", "-c", "a && b"]);
     assert_eq!(command("[\"/migrate\", \"--now && then\"]"), ["/migrate", "--now && then"]);
+}
+
+#[test]
+fn ports_are_named_from_inside_or_from_outside() {
+    let keys = format!(
+        "{ROUTE}\nports = {{ 9229 = \"drop\", \"5353/udp\" = \"drop\", \"db:5432\" = \"tcp\" }}\n\
+         networks = {{ outside = \"join\" }}\njobs = [\"prepare\"]"
+    );
+    let (config, _) = parse(&compose(&keys), &[]).unwrap();
+    let AppKind::Compose(compose) = &config.apps.values().next().unwrap().kind else {
+        panic!("the app is a compose app");
+    };
+    let ports: Vec<String> = compose.ports.keys().map(ToString::to_string).collect();
+    assert_eq!(ports, ["5353/udp", "9229", "db:5432"]);
+    assert_eq!(compose.networks.len(), 1);
+    assert_eq!(compose.jobs.len(), 1);
+}
+
+#[test]
+fn the_probe_takes_the_route_that_a_client_would_take() {
+    let probe_of = |probe: &str| {
+        let routes = "[[apps.shop.routes]]\nhost = \"a.example\"\nservice = \"site\"\nport = 1\n\
+             [[apps.shop.routes]]\nservice = \"frontend\"\nport = 2\non = 80\n\
+             [[apps.shop.routes]]\nservice = \"backend\"\nport = 3\non = 3001\n\
+             [[apps.shop.routes]]\npath = \"/api\"\nservice = \"api\"\nport = 4\n";
+        let text = compose(&format!("{routes}[[listen]]\naddress = \"0.0.0.0:3001\"\n{probe}"));
+        let (config, _) = parse(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let app = config.apps.values().next().unwrap();
+        app.probe_route().unwrap().service.to_string()
+    };
+    assert_eq!(probe_of("[apps.shop.probe]\npath = \"/api/health?deep=1\""), "api");
+    assert_eq!(
+        probe_of("[apps.shop.probe]\npath = \"/apix\"\non = 3001\nhost = \"b.x\""),
+        "backend"
+    );
+    assert_eq!(probe_of("[apps.shop.probe]\npath = \"/x\"\nhost = \"a.example\""), "site");
+    let lost = compose(
+        "routes = [{ path = \"/api\", service = \"api\", port = 4 }]\nprobe.path = \"/health\"",
+    );
+    assert_eq!(
+        places(&lost),
+        [(6, 14, "no route of this app takes /health, to ask if it is ready".to_owned())]
+    );
 }
 
 #[test]

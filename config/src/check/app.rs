@@ -75,11 +75,11 @@ fn check(entry: &Named<RawApp>, outside: &Outside<'_>, sticky: &Sticky, sink: &m
     let kind = kind(entry, outside, sink);
     let contacts = raw.contacts.as_ref();
     let own_sticky = raw.sticky.as_ref();
-    App {
+    let app = App {
         routes: routes::check(raw, place, &kind, outside.listeners, sink),
         kind,
         sticky: own_sticky.map_or_else(|| sticky.clone(), |at| at.value.clone()),
-        probe: probe(raw.probe.as_ref().map(|at| &at.value), sink),
+        probe: probe(raw.probe.as_ref().map(|at| &at.value), outside.listeners, sink),
         rollout: rollout::check(raw.rollout.as_ref().map(|at| &at.value), sink),
         keep_warm: raw.keep_warm.as_ref().map(|at| at.value.0),
         database: raw
@@ -89,7 +89,26 @@ fn check(entry: &Named<RawApp>, outside: &Outside<'_>, sticky: &Sticky, sink: &m
         contacts: contacts
             .map(|at| database::contacts(at, outside.around, sink))
             .unwrap_or_default(),
+    };
+    if !app.routes.is_empty() && !sink.touched(&place.below("routes").key) {
+        probe_has_a_route(&app, raw, place, sink);
     }
+    app
+}
+
+/// Readiness is asked on the way that clients take, so there has to be one.
+fn probe_has_a_route(app: &App, raw: &RawApp, place: &Place, sink: &mut Sink) {
+    if app.probe_route().is_some() {
+        return;
+    }
+    let probe = raw.probe.as_ref();
+    let path = probe.and_then(|probe| probe.value.path.as_ref()).map(|path| &path.place);
+    let at = path.or(probe.map(|probe| &probe.place)).unwrap_or(place);
+    sink.wrong(at, format!("no route of this app takes {}, to ask if it is ready", app.probe.path))
+        .hint(format!(
+            "let `path` of [{}.probe] (with `host` and `on`) be one that a client could ask for",
+            place.key
+        ));
 }
 
 fn kind(entry: &Named<RawApp>, outside: &Outside<'_>, sink: &mut Sink) -> AppKind {
@@ -129,9 +148,11 @@ fn refuse_compose_keys(raw: &RawApp, sink: &mut Sink) {
         place(&raw.profiles),
         place(&raw.shared),
         place(&raw.singletons),
+        place(&raw.jobs),
         place(&raw.env_files),
         place(&raw.volumes),
         place(&raw.ports),
+        place(&raw.networks),
         place(&raw.blank_ok),
         place(&raw.keep_warm),
         place(&raw.migrations),
@@ -145,7 +166,11 @@ fn refuse_compose_keys(raw: &RawApp, sink: &mut Sink) {
 }
 
 /// Checks `[apps.NAME.probe]`, or makes the defaults.
-fn probe(raw: Option<&RawProbe>, sink: &mut Sink) -> Probe {
+fn probe(raw: Option<&RawProbe>, listeners: &[At<Listener>], sink: &mut Sink) -> Probe {
+    let on = raw.and_then(|raw| raw.on.as_ref());
+    if let Some(on) = on {
+        routes::check_listener(on.value.small(), &on.place, listeners, sink);
+    }
     let expect = raw.and_then(|raw| raw.expect.as_ref());
     let ready = StatusRange { first: 200, last: 399 };
     if let Some(at) = expect.filter(|at| at.value.0.is_empty() && !sink.touched(&at.place.key)) {
@@ -167,6 +192,7 @@ fn probe(raw: Option<&RawProbe>, sink: &mut Sink) -> Probe {
     Probe {
         path: path.map_or_else(|| "/".to_owned(), target),
         host: raw.and_then(|raw| raw.host.as_ref()).map(|at| at.value.clone()),
+        on: on.map(|at| at.value.small()),
         expect: expect
             .map_or_else(|| vec![ready], |at| at.value.0.iter().map(|s| s.value).collect()),
         attempts,

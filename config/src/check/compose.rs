@@ -39,9 +39,11 @@ pub(super) fn check(
         profiles: plain(raw.profiles.as_ref()),
         shared,
         singletons,
+        jobs: services(raw.jobs.as_ref(), sink),
         env_files,
-        volumes: volumes(raw),
+        volumes: classes(raw.volumes.as_ref()),
         ports: raw.ports.as_ref().map(|at| ports(&at.value, sink)).unwrap_or_default(),
+        networks: classes(raw.networks.as_ref()),
         blank_ok: blank_ok(raw.blank_ok.as_ref(), sink),
         migrations: raw.migrations.as_ref().and_then(|at| migrations(at, around, sink)),
     }
@@ -101,8 +103,8 @@ fn project(app: &At<String>, raw: &RawApp, sink: &mut Sink) -> Option<String> {
     Some(text.clone())
 }
 
-fn volumes(raw: &RawApp) -> BTreeMap<String, crate::checked::VolumeClass> {
-    let entries = raw.volumes.iter().flat_map(|at| &at.value.0);
+fn classes<T: Copy>(keyed: Option<&At<Keyed<T>>>) -> BTreeMap<String, T> {
+    let entries = keyed.into_iter().flat_map(|at| &at.value.0);
     entries.map(|entry| (entry.name.value.clone(), entry.item.value)).collect()
 }
 
@@ -115,7 +117,7 @@ fn ports(raw: &Keyed<PortClass>, sink: &mut Sink) -> BTreeMap<PortKey, PortClass
             }
             Err(reason) => {
                 sink.wrong(&entry.name.place, reason)
-                    .hint("write it like \"backend:9229\" = \"drop\", with the port inside");
+                    .hint("write it like \"9229\" = \"drop\", \"5353/udp\" or \"backend:9229\"");
             }
         }
     }

@@ -123,7 +123,13 @@ fn refuse_unlisted<V>(
     }
 }
 
-fn check_listener(port: u16, place: &Place, listeners: &[At<Listener>], sink: &mut Sink) {
+/// A port that a listener has to have.
+pub(super) fn check_listener(
+    port: u16,
+    place: &Place,
+    listeners: &[At<Listener>],
+    sink: &mut Sink,
+) {
     let mut ports: Vec<u16> = listeners.iter().map(|at| at.value.address.port()).collect();
     if ports.contains(&port) || ports.is_empty() || sink.touched("listen") {
         return;

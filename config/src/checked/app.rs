@@ -38,6 +38,29 @@ pub struct App {
     pub contacts: Vec<Contact>,
 }
 
+impl App {
+    /// The route that the readiness probe takes: the one that a client's request for its host, path
+    /// and port would take. The host that it names decides first, then the longest path.
+    #[must_use]
+    pub fn probe_route(&self) -> Option<&Route> {
+        let path = self.probe.path.split('?').next().unwrap_or_default();
+        let host = |route: &Route| match (&self.probe.host, &route.host) {
+            (Some(asked), Some(host)) => asked == host,
+            _ => true,
+        };
+        let on = |route: &Route| match (self.probe.on, route.on) {
+            (Some(asked), Some(on)) => asked == on,
+            _ => true,
+        };
+        let fits = |route: &&Route| host(route) && on(route) && route.path.covers(path);
+        // Of equals the first one in the file wins, as `max_by_key` keeps the last one of a list.
+        self.routes.iter().rev().filter(fits).max_by_key(|route| {
+            let named = self.probe.host.is_some() && route.host.is_some();
+            (named, route.path.as_str().len())
+        })
+    }
+}
+
 /// Where an app's stacks come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +84,8 @@ pub struct Compose {
     pub shared: BTreeSet<ServiceName>,
     /// Services that run in the stable color only.
     pub singletons: BTreeSet<ServiceName>,
+    /// Services that run once for each deploy and end, beside those that the compose file waits for.
+    pub jobs: BTreeSet<ServiceName>,
     /// Files whose contents belong to a release.
     pub env_files: Vec<PathBuf>,
     /// What becomes of each volume and each writable bind mount, by its name or source.
@@ -68,6 +93,8 @@ pub struct Compose {
     /// What becomes of published ports that no route replaces.
     #[serde(serialize_with = "by_text")]
     pub ports: BTreeMap<PortKey, PortClass>,
+    /// What becomes of each external network, by its name in the compose file.
+    pub networks: BTreeMap<String, NetworkClass>,
     /// Variables that may be missing.
     pub blank_ok: BTreeSet<String>,
     /// What a deploy runs once before the new color gets traffic.
@@ -88,18 +115,45 @@ pub enum VolumeClass {
 choice!(VolumeClass, "a class of volume",
     "shared" => Self::Shared, "per-color" => Self::PerColor, "read-only" => Self::ReadOnly);
 
-/// A published port of a service, by the port inside the container.
+/// What becomes of an external network that services with two copies are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkClass {
+    /// Both colors join it, under names of their own.
+    Join,
+    /// Neither color joins it.
+    Drop,
+}
+choice!(NetworkClass, "a class of network", "join" => Self::Join, "drop" => Self::Drop);
+
+/// A published port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortKey {
-    /// The service.
-    pub service: ServiceName,
-    /// The port inside the container.
+    /// The service, if `port` is the one inside its container; `None`: `port` is the public one.
+    pub service: Option<ServiceName>,
+    /// The port.
     pub port: u16,
+    /// TCP or UDP.
+    pub transport: Transport,
+}
+
+/// What a published port carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
 }
 
 impl fmt::Display for PortKey {
+    /// As it is written in the file: `9229`, `5353/udp`, `backend:9229`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.service, self.port)
+        if let Some(service) = &self.service {
+            write!(f, "{service}:")?;
+        }
+        let suffix = if self.transport == Transport::Udp { "/udp" } else { "" };
+        write!(f, "{}{suffix}", self.port)
     }
 }
 
@@ -275,6 +329,13 @@ impl PathPrefix {
         Ok(Self(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }))
     }
 
+    /// Whether a path lies at or below the prefix.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(self.0.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The prefix as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -295,6 +356,8 @@ pub struct Probe {
     pub path: String,
     /// The host to ask for; `None`: that of the first route that has the path.
     pub host: Option<HostName>,
+    /// The port of a listener that is asked; `None`: any that has a route for the path.
+    pub on: Option<u16>,
     /// Statuses that mean ready.
     pub expect: Vec<StatusRange>,
     /// How often it is asked before the color counts as failed.

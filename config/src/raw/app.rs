@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::checked::{
-    ContactEvent, HostName, PathPrefix, PortClass, Protocol, StatusRange, Sticky, VolumeClass,
+    ContactEvent, HostName, NetworkClass, PathPrefix, PortClass, Protocol, StatusRange, Sticky,
+    VolumeClass,
 };
 use crate::problem::Sink;
 use crate::read::{At, Keyed, Number, OneOrMany, Port, Read, section};
@@ -27,12 +28,17 @@ section! {
         shared: Vec<At<String>>,
         /// Services that run in the stable color only: workers, schedulers.
         singletons: Vec<At<String>>,
+        /// Services that run once for each deploy and end, beside those that the compose file waits
+        /// for to end.
+        jobs: Vec<At<String>>,
         /// Files with variables; they belong to a release.
         env_files: Vec<At<FilePath>>,
         /// What becomes of each volume and each writable bind mount.
         volumes: Keyed<VolumeClass>,
-        /// What becomes of published ports without a route, as "service:port".
+        /// What becomes of published ports without a route: "9229", "5353/udp", or "service:port".
         ports: Keyed<PortClass>,
+        /// What becomes of each network that is not the app's own.
+        networks: Keyed<NetworkClass>,
         /// Variables of the compose file that may be missing.
         blank_ok: Vec<At<String>>,
         /// How long the old color stays up. Default: until the next deploy.
@@ -95,6 +101,8 @@ section! {
         path: Target,
         /// The host to ask for. Default: that of the route.
         host: HostName,
+        /// The port of a listener to ask on. Default: any that has a route for the path.
+        on: Port,
         /// Statuses that mean ready. Default: 2xx and 3xx.
         expect: OneOrMany<StatusRange>,
         /// How often it is asked. Default: 10.
