@@ -320,7 +320,7 @@ fn the_probe_takes_the_route_that_a_client_would_take() {
     );
     assert_eq!(
         places(&lost),
-        [(6, 14, "no route of this app takes /health, to ask if it is ready".to_owned())]
+        [(7, 14, "no route of this app takes /health, to ask if it is ready".to_owned())]
     );
 }
 
