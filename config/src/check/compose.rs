@@ -1,0 +1,179 @@
+//! The keys of a compose app. The compose file itself is not read here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cutover_model::ServiceName;
+
+use super::{Surroundings, no_effect};
+use crate::checked::{Compose, Migrations, PortClass, PortKey};
+use crate::problem::Sink;
+use crate::raw::{RawApp, RawMigrations, Words};
+use crate::read::{At, Keyed};
+
+/// Characters that only a shell gives a meaning.
+const SHELL: &str = "&|;<>()$`\\\"'*?[]{}~#!\n";
+
+/// Checks the compose keys of an app.
+pub(super) fn check(
+    app: &At<String>,
+    raw: &RawApp,
+    around: &Surroundings,
+    sink: &mut Sink,
+) -> Compose {
+    if let Some(list) = raw.compose.as_ref().filter(|list| list.value.0.is_empty())
+        && !sink.touched(&list.place.key)
+    {
+        sink.wrong(&list.place, "the list of compose files is empty")
+            .hint("write [\"compose.yml\"]");
+    }
+    let files = raw.compose.iter().flat_map(|list| &list.value.0);
+    let files = files.map(|file| around.file(file, sink)).collect();
+    let env_files = raw.env_files.iter().flat_map(|list| &list.value);
+    let env_files = env_files.map(|file| around.file(file, sink)).collect();
+    let shared = services(raw.shared.as_ref(), sink);
+    let singletons = services(raw.singletons.as_ref(), sink);
+    refuse_both(raw, sink);
+    Compose {
+        files,
+        project: project(app, raw, sink),
+        profiles: plain(raw.profiles.as_ref()),
+        shared,
+        singletons,
+        jobs: services(raw.jobs.as_ref(), sink),
+        env_files,
+        volumes: classes(raw.volumes.as_ref()),
+        ports: raw.ports.as_ref().map(|at| ports(&at.value, sink)).unwrap_or_default(),
+        networks: classes(raw.networks.as_ref()),
+        blank_ok: blank_ok(raw.blank_ok.as_ref(), sink),
+        migrations: raw.migrations.as_ref().and_then(|at| migrations(at, around, sink)),
+    }
+}
+
+fn plain(list: Option<&At<Vec<At<String>>>>) -> Vec<String> {
+    list.iter().flat_map(|list| &list.value).map(|at| at.value.clone()).collect()
+}
+
+/// Reads a list of service names.
+fn services(list: Option<&At<Vec<At<String>>>>, sink: &mut Sink) -> BTreeSet<ServiceName> {
+    let items = list.into_iter().flat_map(|list| &list.value);
+    items.filter_map(|item| service(item, sink)).collect()
+}
+
+/// Reads one service name.
+pub(super) fn service(at: &At<String>, sink: &mut Sink) -> Option<ServiceName> {
+    match ServiceName::new(at.value.clone()) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            sink.wrong(&at.place, error.to_string())
+                .hint("write the name of the service as the compose file has it");
+            None
+        }
+    }
+}
+
+fn refuse_both(raw: &RawApp, sink: &mut Sink) {
+    let (Some(shared), Some(singletons)) = (&raw.shared, &raw.singletons) else { return };
+    for single in &singletons.value {
+        if let Some(twin) = shared.value.iter().find(|shared| shared.value == single.value) {
+            let what = format!("\"{}\" is both shared and a singleton", single.value);
+            sink.wrong(&single.place, what).also(&twin.place, "shared here").hint(
+                "shared: one copy that never stops; singleton: one copy that moves with the \
+                 release. Choose one",
+            );
+        }
+    }
+}
+
+fn project(app: &At<String>, raw: &RawApp, sink: &mut Sink) -> Option<String> {
+    let at = raw.project.as_ref()?;
+    let text = &at.value;
+    let good = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c));
+    if !good {
+        sink.wrong(&at.place, format!("\"{text}\" is not the name of a compose project"))
+            .hint("lower-case letters, digits, dashes and underscores; see `docker compose ls`");
+    }
+    if ["blue", "green"].iter().any(|color| *text == format!("{}-{color}", app.value)) {
+        sink.wrong(
+            &at.place,
+            format!("\"{text}\" is the name that Cutover gives one of its stacks"),
+        )
+        .hint("name your own project, or leave `project` out");
+    }
+    Some(text.clone())
+}
+
+fn classes<T: Copy>(keyed: Option<&At<Keyed<T>>>) -> BTreeMap<String, T> {
+    let entries = keyed.into_iter().flat_map(|at| &at.value.0);
+    entries.map(|entry| (entry.name.value.clone(), entry.item.value)).collect()
+}
+
+fn ports(raw: &Keyed<PortClass>, sink: &mut Sink) -> BTreeMap<PortKey, PortClass> {
+    let mut ports = BTreeMap::new();
+    for entry in &raw.0 {
+        match PortKey::from_text(&entry.name.value) {
+            Ok(key) => {
+                ports.insert(key, entry.item.value);
+            }
+            Err(reason) => {
+                sink.wrong(&entry.name.place, reason)
+                    .hint("write it like \"9229\" = \"drop\", \"5353/udp\" or \"backend:9229\"");
+            }
+        }
+    }
+    ports
+}
+
+fn blank_ok(list: Option<&At<Vec<At<String>>>>, sink: &mut Sink) -> BTreeSet<String> {
+    let items = list.into_iter().flat_map(|list| &list.value);
+    for item in items.clone() {
+        let name = &item.value;
+        let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !good {
+            sink.wrong(&item.place, format!("\"{name}\" is not the name of a variable"))
+                .hint("write the name alone, as \"SENTRY_DSN\"");
+        }
+    }
+    items.map(|item| item.value.clone()).collect()
+}
+
+fn migrations(
+    at: &At<RawMigrations>,
+    around: &Surroundings,
+    sink: &mut Sink,
+) -> Option<Migrations> {
+    let (place, raw) = (&at.place, &at.value);
+    if raw.service.is_none() {
+        let what = "the migrations do not say which service runs them";
+        sink.missing(place, "service", what, "add `service`, as service = \"backend\"");
+    }
+    if raw.command.is_none() {
+        let hint = "add `command`, as command = \"npx prisma migrate deploy\"";
+        sink.missing(place, "command", "the migrations have no command", hint);
+    }
+    let down = raw.down.as_ref().map(|down| {
+        no_effect(down, "no migration is taken back", sink);
+        around.file(down, sink)
+    });
+    let service = service(raw.service.as_ref()?, sink)?;
+    let command = raw.command.as_ref()?;
+    let words = words(&command.value);
+    if words.is_empty() && !sink.touched(&command.place.key) {
+        sink.wrong(&command.place, "the command is empty")
+            .hint("leave the section out if there is nothing to run");
+    }
+    Some(Migrations { service, command: words, down })
+}
+
+/// A plain line is split at its spaces, so that images without a shell can run it; a line with
+/// anything that only a shell understands is given to `sh -c`.
+fn words(command: &Words) -> Vec<String> {
+    match command {
+        Words::List(words) => words.clone(),
+        Words::Line(line) if line.contains(|c| SHELL.contains(c)) => {
+            vec!["sh".to_owned(), "-c".to_owned(), line.clone()]
+        }
+        Words::Line(line) => line.split_whitespace().map(str::to_owned).collect(),
+    }
+}
