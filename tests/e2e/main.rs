@@ -1,1 +1,12 @@
-//! End-to-end tests.
+//! The tests that need the real world: a container engine, compose, PostgreSQL, the example.
+//!
+//! `scripts/setup` and `scripts/images` prepare the machine; `make test` runs both and turns the
+//! feature `e2e` on. Without the feature this binary holds no test.
+//! Every test makes its own project, ports and folders, and removes them; see `harness`.
+#![cfg(feature = "e2e")]
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the commands use the rest of it")]
+mod harness;

@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` to see it, `make test` to check it. Both do their own set-up.
+
+SHELL := /bin/bash
+export CARGO_TERM_COLOR ?= $(if $(CI),never,auto)
+APP := examples/shop/app/Cargo.toml
+
+.PHONY: demo setup test check e2e help
+
+help:
+	@echo "make demo    the main job on your terminal: no Docker, no configuration"
+	@echo "make test    everything, with real containers and PostgreSQL (sets the machine up)"
+	@echo "make check   format, lints, documentation and the tests that need no Docker"
+	@echo "make e2e     only the tests with real containers; make e2e T=NAME for some of them"
+	@echo "make setup   packages, engine and images for make test"
+
+demo:
+	cargo run -- demo
+
+setup:
+	scripts/setup
+	scripts/images
+
+# The shop is a workspace of its own and is built with the flags of its image.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+SHOP = RUSTFLAGS="-C target-feature=+crt-static" cargo
+SHOP_FLAGS = --locked --release --target $(HOST) --manifest-path $(APP)
+
+define LINTS
+	cargo fmt --all --check
+	cargo fmt --manifest-path $(APP) --check
+	cargo clippy --locked --workspace --all-targets --features cutover/e2e -- -D warnings
+	$(SHOP) clippy $(SHOP_FLAGS) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	$(SHOP) test -q $(SHOP_FLAGS)
+	cargo test --locked --workspace --doc -q
+endef
+
+# cargo-nextest where it is installed (the settings are in .config/nextest.toml), else cargo test.
+define RUN_TESTS
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		set -x; cargo nextest run --locked --workspace $(1) $(2); \
+	else \
+		set -x; RUST_TEST_THREADS=2 cargo test --locked --workspace --lib --bins --tests $(1) $(2); \
+	fi
+endef
+
+test: setup
+	scripts/sweep
+	$(LINTS)
+	$(call RUN_TESTS,--features cutover/e2e,)
+
+check:
+	$(LINTS)
+	$(call RUN_TESTS,,)
+
+e2e: setup
+	scripts/sweep
+	$(call RUN_TESTS,--features cutover/e2e --test e2e,$(T))

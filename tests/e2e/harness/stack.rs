@@ -1,0 +1,120 @@
+//! A small stack out of `tests/stacks`, copied into a git repository of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::engine::{self, Printed};
+use super::{eventually, ports, wire};
+
+pub(crate) struct Stack {
+    folder: TempDir,
+    pub(crate) project: String,
+    pub(crate) port: u16,
+    pub(crate) tcp_port: u16,
+}
+
+impl Stack {
+    /// Copies the folder `name`, commits it, starts nothing.
+    pub(crate) fn copy(name: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("cutover-stack-").tempdir().expect("a folder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stacks").join(name);
+        let target = folder.path().join("stack");
+        copy_folder(&source, &target);
+        let tag: String = name.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+        let stack = Self {
+            folder,
+            project: ports::project_name(&tag),
+            port: ports::free_port(),
+            tcp_port: ports::free_port(),
+        };
+        stack.set_variables(&[]);
+        std::fs::write(stack.path().join(".gitignore"), ".env\ncutover.toml\n").expect("a file");
+        git(&stack.path(), &["init", "-q", "-b", "main"]);
+        stack.commit("one");
+        stack
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("stack")
+    }
+
+    /// Writes `.env`: the names and ports of this copy, and `more`.
+    pub(crate) fn set_variables(&self, more: &[(&str, &str)]) {
+        let mut text = format!(
+            "STACK_PROJECT={}\nSTACK_PORT={}\nSTACK_TCP_PORT={}\n",
+            self.project, self.port, self.tcp_port
+        );
+        for (name, value) in more {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+        self.write(".env", &text);
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).expect("a file of the stack");
+    }
+
+    pub(crate) fn commit(&self, message: &str) {
+        commit_all(&self.path(), message);
+    }
+
+    pub(crate) fn compose(&self, arguments: &[&str]) -> Printed {
+        let mut all = vec!["compose"];
+        all.extend(arguments);
+        engine::run("docker", &all, &self.path())
+    }
+
+    pub(crate) fn up(&self) {
+        self.compose(&["up", "-d"]).succeeded();
+    }
+
+    /// Waits until the path answers 200 on this port.
+    pub(crate) fn answers(&self, port: u16, path: &str) -> wire::Answer {
+        eventually(&format!("200 on {path}"), Duration::from_secs(60), || {
+            wire::get(port, path).ok().filter(|answer| answer.status == 200)
+        })
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        clean_up(&self.project, self.folder.path());
+    }
+}
+
+/// Removes the containers and all the rest, unless `CUTOVER_E2E_KEEP` asks to look at them.
+pub(crate) fn clean_up(project: &str, folder: &Path) {
+    if std::env::var_os("CUTOVER_E2E_KEEP").is_some() {
+        eprintln!("kept: project {project}, folder {}", folder.display());
+        return;
+    }
+    engine::remove_all(project);
+}
+
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Printed {
+    let mut all = vec!["-c", "user.name=shop", "-c", "user.email=shop@localhost"];
+    all.extend(arguments);
+    engine::run("git", &all, folder).succeeded()
+}
+
+pub(crate) fn commit_all(folder: &Path, message: &str) {
+    git(folder, &["add", "-A"]);
+    git(folder, &["commit", "-q", "--allow-empty", "-m", message]);
+}
+
+fn copy_folder(source: &Path, target: &Path) {
+    std::fs::create_dir_all(target).expect("a folder");
+    let entries =
+        std::fs::read_dir(source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    for entry in entries {
+        let entry = entry.expect("an entry");
+        let to = target.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("a copied file");
+        }
+    }
+}

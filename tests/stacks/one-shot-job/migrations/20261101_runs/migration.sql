@@ -1,0 +1,1 @@
+CREATE TABLE runs (at timestamptz NOT NULL DEFAULT now());
