@@ -1,0 +1,340 @@
+//! The controller: one task and one mailbox per app; input, decision, journal, evolve, effects.
+//!
+//! It alone changes what is known of an app and what the proxy's table says of it. Two ways lead
+//! in: the mailbox (everything that may wait: the fact is durable before the effect) and the path
+//! of the cut-back ([`App::cut_back`]), which touches memory first and waits for nothing.
+//! It never talks to Docker itself: plans go to the reconciler.
+//! INVARIANT: the state in memory is the recorded one plus the batches that wait for the disk, in
+//! the order in which the journal gets them.
+
+mod boot;
+mod cut_back;
+mod endpoints;
+mod live;
+mod mailbox;
+mod make;
+mod recorder;
+mod settle;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cutover_model::{
+    Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, LineLevel, Millis, OperationId,
+    Refusal, Salt, Split, Step,
+};
+use cutover_proxy::message::AppSpec;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::host::StackSettings;
+use crate::journal::Journal;
+use crate::reconciler::Reconciler;
+
+pub use boot::Remembered;
+pub use cut_back::Recorded;
+pub use endpoints::Endpoints;
+pub use make::DeployRequest;
+
+use live::Live;
+use mailbox::Message;
+
+/// What the controller needs to know of one app, filled by the daemon from the configuration.
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// The app.
+    pub app: AppName,
+    /// Its kind.
+    pub kind: AppKind,
+    /// Its table before any journal or Docker is looked at: routes, deadlines, and for a static
+    /// app its endpoints.
+    pub spec: AppSpec,
+    /// Its compose file, for a compose app.
+    pub stack: Option<StackSettings>,
+    /// The recipe of a rollout.
+    pub steps: Vec<Step>,
+    /// The readiness probe.
+    pub probe: ProbeSettings,
+    /// The migration command.
+    pub migration: Option<MigrationSettings>,
+    /// How long a drain waits for open requests.
+    pub drain: Duration,
+}
+
+/// The readiness probe of an app, asked on the path that traffic takes.
+#[derive(Debug, Clone)]
+pub struct ProbeSettings {
+    /// Host header; `None`: the first route's.
+    pub host: Option<String>,
+    /// The path.
+    pub path: String,
+    /// The status wanted; `None`: any from 200 to 399.
+    pub status: Option<u16>,
+    /// How often it is tried.
+    pub attempts: u32,
+    /// How many passes in a row are wanted.
+    pub passes: u32,
+    /// Between two tries.
+    pub interval: Duration,
+    /// How long one try may take.
+    pub timeout: Duration,
+}
+
+/// The migration command of an app.
+#[derive(Debug, Clone)]
+pub struct MigrationSettings {
+    /// The service whose image runs it.
+    pub service: cutover_model::ServiceName,
+    /// The command, as a shell would read it.
+    pub command: String,
+}
+
+/// Everything that the apps share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The data plane.
+    pub proxy: Arc<cutover_proxy::Proxy>,
+    /// The journal.
+    pub journal: Arc<Journal>,
+    /// The weights file.
+    pub weights: Arc<crate::journal::weights::WeightsFile>,
+    /// Told when something changed that the last good table shall have.
+    pub tables_changed: Notify,
+    /// Runs plans; `None` when no app is made from a compose file.
+    pub reconciler: Option<Reconciler>,
+}
+
+/// All apps.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    apps: Arc<BTreeMap<AppName, Arc<App>>>,
+}
+
+/// One app: its handle for the API, the reconciler's reports and the controller's own tasks.
+#[derive(Debug)]
+pub struct App {
+    /// Its settings.
+    pub settings: AppSettings,
+    shared: Arc<Shared>,
+    live: Mutex<Live>,
+    mailbox: mpsc::Sender<Message>,
+    endpoints: Mutex<ByColor<Endpoints>>,
+    /// Whose turn it is to move singletons.
+    singletons: tokio::sync::Mutex<()>,
+    color_addresses: ByColor<Option<SocketAddr>>,
+    tasks: TaskTracker,
+}
+
+/// Why an input was not carried out; unless said otherwise nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The machine refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The journal cannot be written, so nothing that has to be recorded first was begun.
+    #[error("the change cannot be recorded: {0}. NOTHING WAS CHANGED")]
+    NotRecorded(String),
+    /// A cut-back came in between.
+    #[error("a cut-back came in between: the split is now {0:?}")]
+    Overtaken(Split),
+    /// The app's journal cannot be trusted: it serves, and changes nothing but by cut-back.
+    #[error("{0}")]
+    Untrusted(String),
+    /// The app has no such thing, or it does not exist.
+    #[error("{0}")]
+    Unknown(String),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// What a command gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The operation.
+    pub operation: OperationId,
+    /// When it was accepted, or when traffic moved.
+    pub at: Millis,
+    /// The move of traffic, if there was one.
+    pub moved: Option<Moved>,
+    /// Where the change stands.
+    pub recorded: Recorded,
+    /// The state right after.
+    pub state: AppState,
+    /// What follows; already under way unless the input was a deploy's.
+    pub effects: Vec<Effect>,
+}
+
+/// A move of traffic that is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Before.
+    pub before: Split,
+    /// Now.
+    pub after: Split,
+    /// The table that serves now.
+    pub generation: Generation,
+    /// From the decision to the moment from which every new request uses the new table.
+    pub took: Duration,
+}
+
+/// What happened to one app, and what will.
+#[derive(Debug)]
+pub struct Following {
+    /// What happened already, oldest first; bounded, the journal has the rest.
+    pub past: Vec<Arc<Happened>>,
+    /// What happens from now on.
+    pub next: broadcast::Receiver<Arc<Happened>>,
+}
+
+impl Controller {
+    /// Wraps the apps.
+    #[must_use]
+    pub fn new(apps: impl IntoIterator<Item = Arc<App>>) -> Self {
+        let apps = apps.into_iter().map(|app| (app.settings.app.clone(), app)).collect();
+        Self { apps: Arc::new(apps) }
+    }
+
+    /// Every app, by name.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.apps.values()
+    }
+
+    /// The app of this name; without a name the only one.
+    ///
+    /// # Errors
+    /// [`Failure::Unknown`] that lists the names there are.
+    pub fn app(&self, name: Option<&str>) -> Result<&Arc<App>, Failure> {
+        let names = || {
+            let names: Vec<&str> = self.apps.keys().map(AppName::as_str).collect();
+            names.join(", ")
+        };
+        match name {
+            Some(name) => self
+                .apps
+                .iter()
+                .find(|(known, _)| known.as_str() == name)
+                .map(|(_, app)| app)
+                .ok_or_else(|| {
+                    Failure::Unknown(format!("there is no app \"{name}\"; there is {}", names()))
+                }),
+            None => {
+                let mut all = self.apps.values();
+                match (all.next(), all.next()) {
+                    (Some(app), None) => Ok(app),
+                    (None, _) => Err(Failure::Unknown("no app is configured".to_owned())),
+                    _ => Err(Failure::Unknown(format!(
+                        "there is more than one app: name it with --app ({})",
+                        names()
+                    ))),
+                }
+            }
+        }
+    }
+}
+
+impl App {
+    /// What is known now, what waits for the disk included.
+    #[must_use]
+    pub fn state(&self) -> AppState {
+        self.live().state.clone()
+    }
+
+    /// How many batches of facts wait for the disk.
+    #[must_use]
+    pub fn unrecorded(&self) -> usize {
+        self.live().waiting()
+    }
+
+    /// The reason why this app's journal is not trusted, if it is not.
+    #[must_use]
+    pub fn untrusted(&self) -> Option<String> {
+        self.live().untrusted.clone()
+    }
+
+    /// What the app's shared parts are.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Carries out an input: by the path of the cut-back where it is one, else by the mailbox.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn ask(
+        self: &Arc<Self>,
+        input: Input,
+        actor: Actor,
+        request: Option<String>,
+    ) -> Result<Answer, Failure> {
+        if input.is_cut_back() {
+            return self.cut_back(input, actor, request).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Ask { input, actor, request, reply };
+        self.mailbox.send(message).await.map_err(|_| Failure::Stopping)?;
+        answer.await.map_err(|_| Failure::Stopping)?
+    }
+
+    /// Records facts; returns when they are durable.
+    ///
+    /// # Errors
+    /// [`Failure::NotRecorded`]; the facts have then not happened.
+    pub async fn record(&self, actor: Actor, facts: Vec<Fact>) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Record { actor, facts, reply };
+        self.mailbox.send(message).await.map_err(|_| Failure::Stopping)?;
+        answer.await.map_err(|_| Failure::Stopping)?
+    }
+
+    /// Notes facts that have happened whether the disk takes them or not: they count at once and
+    /// wait for the journal.
+    pub fn note(&self, actor: &Actor, facts: Vec<Fact>) {
+        self.live().push(actor, facts, None);
+        self.wake();
+    }
+
+    /// Notes a line for people.
+    pub fn say(
+        &self,
+        operation: Option<OperationId>,
+        level: LineLevel,
+        label: &str,
+        text: impl Into<String>,
+    ) {
+        let label = label.to_owned();
+        let line = Fact::Line { operation, level, label, text: text.into() };
+        self.note(&Actor::daemon(), vec![line]);
+    }
+
+    /// What happened, and what will.
+    #[must_use]
+    pub fn follow(&self) -> Following {
+        self.live().follow()
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // A panic while it was held left a value that evolve() had finished with or not begun.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the mailbox to write what waits; a full mailbox will do so anyhow.
+    fn wake(&self) {
+        drop(self.mailbox.try_send(Message::Flush));
+    }
+}
+
+/// The wall clock.
+#[must_use]
+pub fn now() -> Millis {
+    Millis(jiff::Timestamp::now().as_millisecond())
+}
+
+/// A fresh salt: which clients are early differs from rollout to rollout.
+#[must_use]
+pub fn fresh_salt() -> Salt {
+    Salt(rand::random())
+}

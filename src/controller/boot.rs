@@ -1,0 +1,234 @@
+//! How an app comes up: journal, weights file, last good table, and only then Docker.
+//!
+//! The table serves before anything is asked of Docker: the split is the newer one of journal and
+//! weights file, the endpoints are those of the last good table that `/proc` proves. A journal that
+//! cannot be trusted stops every change but the cut-back; it stops no traffic.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use cutover_model::{
+    Actor, AppKind, AppState, ByColor, Color, Fact, Happened, OperationKind, Release, ReleaseId,
+    ReleaseState, Seq,
+};
+use cutover_proxy::message::{AppSpec, Change, Publish};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::endpoints::{Endpoints, specs};
+use super::live::Live;
+use super::recorder::Recorder;
+use super::{App, AppSettings, Failure, Shared, mailbox, now};
+use crate::host::{Proof, prove};
+use crate::journal::codec;
+use crate::journal::weights::WeightRecord;
+
+/// Facts read at a time in a replay.
+const PAGE: usize = 1_000;
+
+/// What is known of an app before its task runs.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The newest record of the weights file.
+    pub weight: Option<WeightRecord>,
+    /// The endpoints of the last good table.
+    pub endpoints: ByColor<Endpoints>,
+}
+
+impl App {
+    /// Brings an app up: after this its table serves and its mailbox is open.
+    ///
+    /// # Errors
+    /// [`Failure`] when the table cannot be published. A journal that cannot be trusted is no
+    /// error: the app serves and says so.
+    pub async fn start(
+        settings: AppSettings,
+        shared: Arc<Shared>,
+        remembered: Remembered,
+        color_addresses: ByColor<Option<std::net::SocketAddr>>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Self>, Failure> {
+        let (seq, state, untrusted) = replay(&settings, &shared).await;
+        let (mailbox, messages) = mpsc::channel(mailbox::MAILBOX);
+        let recorder =
+            Recorder::new(settings.app.clone(), Arc::clone(&shared.journal), seq, state.clone());
+        let mut live = Live::new(state);
+        live.untrusted.clone_from(&untrusted);
+        let app = Arc::new(Self {
+            settings,
+            shared,
+            live: Mutex::new(live),
+            mailbox,
+            endpoints: Mutex::new(ByColor::default()),
+            singletons: tokio::sync::Mutex::new(()),
+            color_addresses,
+            tasks: tasks.clone(),
+        });
+        if untrusted.is_none() {
+            app.introduce();
+        }
+        app.prefer_newer_weight(remembered.weight);
+        app.define(remembered.endpoints)?;
+        tasks.spawn(mailbox::run(Arc::clone(&app), recorder, messages, stop.clone()));
+        if untrusted.is_none() {
+            app.wake();
+            app.end_interrupted();
+        }
+        tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
+        Ok(app)
+    }
+
+    /// The first facts of an app that the journal does not know yet.
+    fn introduce(&self) {
+        let kind = self.settings.kind;
+        let mut live = self.live();
+        if live.state.newest_release > ReleaseId(0) || live.state.newest_operation.0 > 0 {
+            return;
+        }
+        let mut facts = vec![Fact::AppDefined { kind, stable: Color::Blue }];
+        if kind == AppKind::Static {
+            for (id, color) in [(1, Color::Blue), (2, Color::Green)] {
+                let release = ReleaseId(id);
+                facts.push(Fact::ReleaseMade { release: Box::new(fixed(release, color)) });
+                facts.push(Fact::ReleaseIs { release, state: ReleaseState::Warm });
+            }
+            facts.push(Fact::ReleaseProven { release: ReleaseId(1) });
+        }
+        live.push(&Actor::daemon(), facts, None);
+    }
+
+    /// A cut-back that the weights file has and the journal not: it counts.
+    fn prefer_newer_weight(&self, weight: Option<WeightRecord>) {
+        let mut live = self.live();
+        let Some(weight) = weight.filter(|w| w.number > live.state.moves) else { return };
+        let (before, after) = (live.state.split, weight.split);
+        let mut facts = Vec::new();
+        if let Some(operation) = weight.operation
+            && operation > live.state.newest_operation
+            && let Some(to) = *live.state.colors.get(after.stable)
+        {
+            let from = live.state.serving();
+            let what = OperationKind::Rollback { to, from };
+            facts.push(Fact::OperationStarted { operation, what, request: None });
+        }
+        let (number, operation) = (weight.number, weight.operation);
+        facts.push(Fact::SplitChanged { number, before, after, operation });
+        if live.state.rollout.is_some() && after.sole().is_some() {
+            let ending = cutover_model::RolloutEnding::RolledBack;
+            facts.push(Fact::RolloutEnded { ending });
+        }
+        tracing::warn!(app = %self.settings.app, ?after, "the weights file is newer than the journal");
+        live.push(&Actor::daemon(), facts, None);
+    }
+
+    /// Publishes the app for the first time.
+    fn define(&self, endpoints: ByColor<Endpoints>) -> Result<(), Failure> {
+        let proven = ByColor { blue: alive(endpoints.blue), green: alive(endpoints.green) };
+        let spec = self.first_spec(&proven);
+        *self.endpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = proven;
+        let changes = vec![Change::Define(Box::new(spec))];
+        let publish = Publish { app: self.settings.app.clone(), changes, based_on: None };
+        let done = self
+            .shared
+            .proxy
+            .switch()
+            .apply(publish)
+            .map_err(|refused| Failure::Unknown(refused.to_string()))?;
+        self.live().split_generation = Some(done.split_generation);
+        Ok(())
+    }
+
+    fn first_spec(&self, proven: &ByColor<Endpoints>) -> AppSpec {
+        let state = self.state();
+        let mut spec = self.settings.spec.clone();
+        spec.split = state.split;
+        spec.salt = state.salt;
+        for color in Color::BOTH {
+            let part = spec.colors.get_mut(color);
+            part.release = *state.colors.get(color);
+            if self.settings.kind == AppKind::Compose {
+                part.upstreams = proven
+                    .get(color)
+                    .iter()
+                    .map(|(service, endpoints)| (service.clone(), specs(endpoints)))
+                    .collect();
+            }
+        }
+        spec
+    }
+}
+
+/// Only what `/proc` proves; the rest waits for Docker.
+fn alive(endpoints: Endpoints) -> Endpoints {
+    let keep = |(service, mut found): (_, Vec<crate::host::Endpoint>)| {
+        found.retain(|endpoint| prove(endpoint) == Proof::Alive);
+        (service, found)
+    };
+    endpoints.into_iter().map(keep).filter(|(_, found)| !found.is_empty()).collect()
+}
+
+/// The state by the journal, or what can be said without it and why it is not trusted.
+async fn replay(
+    settings: &AppSettings,
+    shared: &Shared,
+) -> (Seq, AppState, Option<String>) {
+    match replay_inner(settings, shared).await {
+        Ok((seq, state)) => (seq, state, None),
+        Err(why) => {
+            let why = format!(
+                "the journal of {} cannot be trusted: {why}. The last good table serves; only a \
+                 rollback is possible until it is repaired",
+                settings.app
+            );
+            tracing::error!("{why}");
+            (Seq(0), AppState { kind: settings.kind, ..AppState::default() }, Some(why))
+        }
+    }
+}
+
+async fn replay_inner(
+    settings: &AppSettings,
+    shared: &Shared,
+) -> Result<(Seq, AppState), String> {
+    let journal = &shared.journal;
+    let replay = journal
+        .replay(&settings.app, codec::STATE_VERSION)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (mut seq, mut state) = match replay.snapshot {
+        Some(snapshot) => {
+            (snapshot.seq, codec::state(&snapshot).map_err(|error| error.to_string())?)
+        }
+        None => (Seq(0), AppState { kind: settings.kind, ..AppState::default() }),
+    };
+    let mut facts = replay.facts;
+    loop {
+        for stored in &facts {
+            let happened: Happened = codec::decode(stored).map_err(|error| error.to_string())?;
+            cutover_model::evolve(&mut state, &happened)
+                .map_err(|illegal| format!("at {}: {illegal}", stored.seq))?;
+            seq = stored.seq;
+        }
+        facts = journal.read(&settings.app, seq, PAGE).await.map_err(|e| e.to_string())?;
+        if facts.is_empty() {
+            return Ok((seq, state));
+        }
+    }
+}
+
+fn fixed(id: ReleaseId, color: Color) -> Release {
+    Release {
+        id,
+        color,
+        project: String::new(),
+        commit: None,
+        title: format!("fixed endpoints, {color}"),
+        images: BTreeMap::new(),
+        env_files: BTreeMap::new(),
+        migrations: None,
+        folder: String::new(),
+        made_at: now(),
+    }
+}

@@ -1,0 +1,175 @@
+//! Endpoints: what Docker shows of a color becomes what the table says of it.
+//!
+//! Traffic goes to a proven endpoint, never to a name: container id, address, pid with start ticks
+//! and boot id. Docker's events say when to look again, `/proc` says every few seconds whether what
+//! is in the table still is what it was; Docker being away takes nothing out of the table.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use cutover_model::{Actor, ByColor, Color, Fact, LineLevel, ReleaseState, ServiceName};
+use cutover_proxy::message::{Change, EndpointSpec, Publish};
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use crate::host::{Endpoint, Proof, prove};
+
+/// How often `/proc` is asked about every endpoint.
+const PROVE: Duration = Duration::from_secs(5);
+
+/// How often Docker is asked although it told nothing.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The proven endpoints of one color, by service.
+pub type Endpoints = BTreeMap<ServiceName, Vec<Endpoint>>;
+
+impl App {
+    /// The proven endpoints, to be kept with the last good table.
+    #[must_use]
+    pub fn endpoints(&self) -> ByColor<Endpoints> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The compose project of what is in each color.
+    pub(super) fn projects(&self) -> ByColor<Option<String>> {
+        let state = self.state();
+        let project = |color: Color| {
+            let release = (*state.colors.get(color))?;
+            Some(state.standing(release)?.release.project.clone())
+        };
+        ByColor { blue: project(Color::Blue), green: project(Color::Green) }
+    }
+
+    /// The color's own address on loopback.
+    ///
+    /// # Errors
+    /// A text, when no such listener could be opened.
+    pub fn color_address(&self, color: Color) -> Result<SocketAddr, String> {
+        self.color_addresses
+            .get(color)
+            .ok_or_else(|| format!("{color} has no address of its own on loopback"))
+    }
+
+    /// Asks Docker for a color's containers and publishes their addresses.
+    pub(super) async fn look_at(&self, color: Color) {
+        let (Some(reconciler), Some(stack)) =
+            (&self.shared.reconciler, self.settings.stack.as_ref())
+        else {
+            return;
+        };
+        let Some(project) = self.projects().get(color).clone() else {
+            self.publish_endpoints(color, Endpoints::new());
+            return;
+        };
+        match reconciler.endpoints(stack, &project).await {
+            Ok(found) => {
+                let is_empty = found.is_empty();
+                self.publish_endpoints(color, found);
+                self.note_warmth(color, is_empty);
+            }
+            Err(why) => {
+                tracing::warn!(app = %self.settings.app, %color, %why, "endpoints are kept as known");
+            }
+        }
+    }
+
+    /// Takes out of the table what `/proc` says is gone. What it cannot say stays.
+    pub(super) fn prove_all(&self) {
+        for color in Color::BOTH {
+            let known = self.endpoints().get(color).clone();
+            let mut proven = known.clone();
+            for endpoints in proven.values_mut() {
+                endpoints.retain(|endpoint| prove(endpoint) != Proof::Gone);
+            }
+            if proven != known {
+                self.publish_endpoints(color, proven);
+            }
+        }
+    }
+
+    /// Publishes what changed, keeps it for the last good table.
+    pub(super) fn publish_endpoints(&self, color: Color, found: Endpoints) {
+        let mut kept = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept.get(color) == found {
+            return;
+        }
+        let services: Vec<ServiceName> =
+            self.settings.spec.routes.iter().map(|route| route.service.clone()).collect();
+        let changes: Vec<Change> = services
+            .into_iter()
+            .map(|service| {
+                let endpoints = specs(found.get(&service).map_or(&[], Vec::as_slice));
+                Change::Endpoints { color, service, endpoints }
+            })
+            .collect();
+        *kept.get_mut(color) = found;
+        drop(kept);
+        let publish = Publish { app: self.settings.app.clone(), changes, based_on: None };
+        if let Err(refused) = self.shared.proxy.switch().apply(publish) {
+            tracing::error!(%refused, "endpoints could not be published");
+        }
+        self.shared.tables_changed.notify_one();
+    }
+
+    /// A release whose containers all went is stopped; status and rollback have to know.
+    fn note_warmth(&self, color: Color, is_empty: bool) {
+        let state = self.state();
+        let Some(release) = *state.colors.get(color) else { return };
+        let now = match (state.release_state(release), is_empty) {
+            (ReleaseState::Warm, true) => ReleaseState::Stopped,
+            _ => return,
+        };
+        self.note(&Actor::daemon(), vec![Fact::ReleaseIs { release, state: now }]);
+        let text = format!("{release} in {color}: no container of it runs any more");
+        self.say(None, LineLevel::Error, "stopped", text);
+    }
+
+    /// Follows Docker and `/proc` until the daemon stops.
+    pub(super) async fn follow_endpoints(self: Arc<Self>, stop: CancellationToken) {
+        let (Some(reconciler), Some(stack)) =
+            (self.shared.reconciler.clone(), self.settings.stack.clone())
+        else {
+            return;
+        };
+        let mut notices = reconciler.watch(&stack);
+        let mut prove = tokio::time::interval(PROVE);
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = prove.tick() => self.prove_all(),
+                _ = look.tick() => self.look_at_both().await,
+                notice = notices.next() => match notice {
+                    Some(notice) => {
+                        // Whatever /proc can say already is taken out before Docker is asked.
+                        self.prove_all();
+                        tracing::debug!(?notice, "docker told of a change");
+                        self.look_at_both().await;
+                    }
+                    None => {
+                        tracing::error!("docker's events ended; looking every {LOOK:?}");
+                        notices = reconciler.watch(&stack);
+                    }
+                },
+            }
+        }
+    }
+
+    async fn look_at_both(&self) {
+        for color in Color::BOTH {
+            self.look_at(color).await;
+        }
+    }
+}
+
+/// Endpoints as the table wants them.
+pub(super) fn specs(endpoints: &[Endpoint]) -> Vec<EndpointSpec> {
+    let spec = |endpoint: &Endpoint| EndpointSpec {
+        id: endpoint.container.clone(),
+        ip: endpoint.ip,
+        port: None,
+    };
+    endpoints.iter().map(spec).collect()
+}

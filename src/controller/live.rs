@@ -1,0 +1,175 @@
+//! What is known of an app in memory, and what of it still waits for the disk.
+//!
+//! Held behind a mutex for as long as a decision and a publish take: microseconds, never across an
+//! await, never across a disk. Numbers of operations and moves are drawn here, so that facts get
+//! their numbers in the order in which the journal gets the facts.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use cutover_model::{
+    Actor, AppState, Asked, Color, Fact, Generation, Happened, Input, OperationId, evolve,
+};
+use tokio::sync::{broadcast, oneshot};
+
+use super::{Following, now};
+
+/// Facts that a follower can still read without the journal: one long deploy has about a hundred.
+const RECENT: usize = 512;
+
+/// Batches that may wait for a disk that takes nothing: a cut-back is two or three of them. Over
+/// it, lines for people are dropped first; batches that change the state never are.
+const WAITING: usize = 1_000;
+
+/// Facts that belong together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) facts: Vec<Happened>,
+    /// Told once, when the batch is durable or why it is not yet.
+    pub(super) durable: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) state: AppState,
+    /// Which publish the app's split stands on.
+    pub(super) split_generation: Option<Generation>,
+    /// A color that a deploy is about to clear: no traffic may go there.
+    pub(super) claimed: Option<Color>,
+    /// Why the journal is not trusted.
+    pub(super) untrusted: Option<String>,
+    pending: VecDeque<Batch>,
+    operations: OperationId,
+    moves: u64,
+    recent: VecDeque<Arc<Happened>>,
+    said: broadcast::Sender<Arc<Happened>>,
+}
+
+impl Live {
+    pub(super) fn new(state: AppState) -> Self {
+        Self {
+            operations: state.newest_operation,
+            moves: state.moves,
+            state,
+            split_generation: None,
+            claimed: None,
+            untrusted: None,
+            pending: VecDeque::new(),
+            recent: VecDeque::new(),
+            said: broadcast::Sender::new(RECENT),
+        }
+    }
+
+    /// Gives an input its numbers.
+    pub(super) fn number(&mut self, input: Input, request: Option<String>) -> Asked {
+        self.operations = self.operations.max(self.state.newest_operation).next();
+        self.moves = self.moves.max(self.state.moves) + 1;
+        Asked { input, operation: self.operations, move_number: self.moves, request }
+    }
+
+    /// A number for a move that no input asked for.
+    pub(super) fn next_move(&mut self) -> u64 {
+        self.moves = self.moves.max(self.state.moves) + 1;
+        self.moves
+    }
+
+    /// Facts that have happened and wait for the disk.
+    pub(super) fn push(
+        &mut self,
+        actor: &Actor,
+        facts: Vec<Fact>,
+        durable: Option<oneshot::Sender<Result<(), String>>>,
+    ) {
+        let only_lines = facts.iter().all(|fact| matches!(fact, Fact::Line { .. }));
+        let facts = happened(actor, facts);
+        for fact in &facts {
+            self.take_in(fact);
+        }
+        if self.pending.len() >= WAITING && only_lines {
+            return;
+        }
+        self.pending.push_back(Batch { facts, durable });
+    }
+
+    /// Facts that the journal has; `recorded` is the state after them.
+    pub(super) fn recorded(&mut self, recorded: &AppState, facts: Vec<Happened>) {
+        self.rebase(recorded);
+        for fact in facts {
+            self.tell(Arc::new(fact));
+        }
+    }
+
+    /// The oldest batch that waits; it stays until [`Live::written`] says that it is durable.
+    pub(super) fn oldest(&mut self) -> Option<Vec<Happened>> {
+        self.pending.front().map(|batch| batch.facts.clone())
+    }
+
+    /// The oldest batch is durable.
+    pub(super) fn written(&mut self, recorded: &AppState) {
+        if let Some(batch) = self.pending.pop_front()
+            && let Some(durable) = batch.durable
+        {
+            drop(durable.send(Ok(())));
+        }
+        self.rebase(recorded);
+    }
+
+    /// The oldest batch could not be written now.
+    pub(super) fn not_written(&mut self, why: &str) {
+        for batch in &mut self.pending {
+            if let Some(durable) = batch.durable.take() {
+                drop(durable.send(Err(why.to_owned())));
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn follow(&self) -> Following {
+        Following { past: self.recent.iter().cloned().collect(), next: self.said.subscribe() }
+    }
+
+    fn rebase(&mut self, recorded: &AppState) {
+        let mut state = recorded.clone();
+        for fact in self.pending.iter().flat_map(|batch| &batch.facts) {
+            apply(&mut state, fact);
+        }
+        self.state = state;
+    }
+
+    fn take_in(&mut self, fact: &Happened) {
+        apply(&mut self.state, fact);
+        self.tell(Arc::new(fact.clone()));
+    }
+
+    fn tell(&mut self, fact: Arc<Happened>) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::clone(&fact));
+        // No follower is no failure.
+        drop(self.said.send(fact));
+    }
+}
+
+/// Facts with who and when.
+pub(super) fn happened(actor: &Actor, facts: Vec<Fact>) -> Vec<Happened> {
+    let at = now();
+    let with = |fact: Fact| Happened {
+        at,
+        actor: actor.clone(),
+        operation: fact.operation(),
+        fact,
+    };
+    facts.into_iter().map(with).collect()
+}
+
+fn apply(state: &mut AppState, fact: &Happened) {
+    if let Err(illegal) = evolve(state, fact) {
+        // It happened, so it stays recorded; the state says what it said before.
+        tracing::error!(%illegal, "a fact does not fit the state in memory");
+    }
+}

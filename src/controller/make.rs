@@ -1,0 +1,341 @@
+//! A deploy: the idle color gets a new release, and then its first share of the traffic.
+//!
+//! The serving color is never touched. The old standby goes only when the new images are there,
+//! under a claim that keeps a cut-back from going to a color that is being cleared. Whatever fails
+//! is put back: nothing of ours is left behind but the record of why.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cutover_model::{
+    Action, Actor, Color, Effect, Ending, Fact, Goal, Input, LineLevel, Migration, OperationId,
+    OperationKind, ReleaseId, ReleaseState, Settle, Split, Step, Weight, plan,
+};
+use cutover_model::ServiceName;
+use tokio::sync::mpsc;
+
+use super::{Answer, App, Failure, fresh_salt};
+use crate::host::StackSettings;
+use crate::reconciler::{Mode, ProbeTarget, Reconciler, Report, Stopped, Work};
+
+/// Reports that may wait for the controller: it records each within milliseconds.
+const REPORTS: usize = 64;
+
+/// What a deploy is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployRequest {
+    /// The commit; `None`: HEAD.
+    pub reference: Option<String>,
+    /// Images to run instead of those in the file.
+    pub images: Vec<(ServiceName, String)>,
+    /// How its traffic begins.
+    pub settle: Settle,
+    /// Which work tree, and whether a release that was rolled back may come again.
+    pub mode: Mode,
+    /// The caller's id of the request.
+    pub request: Option<String>,
+}
+
+impl App {
+    /// Begins a deploy; returns as soon as it is recorded. What follows is told to followers.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn deploy(
+        self: &Arc<Self>,
+        deploy: DeployRequest,
+        actor: Actor,
+    ) -> Result<Answer, Failure> {
+        let answer = self.ask(Input::Deploy, actor, deploy.request.clone()).await?;
+        let made = answer.effects.iter().find_map(|effect| match effect {
+            Effect::Make { release, color } => Some((*release, *color)),
+            _ => None,
+        });
+        if let Some((release, color)) = made {
+            let (app, operation) = (Arc::clone(self), answer.operation);
+            self.tasks.spawn(async move { app.make(operation, release, color, deploy).await });
+        }
+        Ok(answer)
+    }
+
+    async fn make(
+        self: Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        color: Color,
+        deploy: DeployRequest,
+    ) {
+        let started = Instant::now();
+        let mut made = Made::Nothing;
+        let result = self.make_inner(operation, release, color, deploy, &mut made).await;
+        let ending = match result {
+            Ok(()) => {
+                let text = self.end_text(release, started.elapsed());
+                self.say(Some(operation), LineLevel::Step, "done", text);
+                Ending::Done
+            }
+            Err(why) => {
+                self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                self.put_back_made(operation, release, color, made).await;
+                Ending::Failed(why)
+            }
+        };
+        self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
+    }
+
+    async fn make_inner(
+        self: &Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        color: Color,
+        deploy: DeployRequest,
+        made: &mut Made,
+    ) -> Result<(), String> {
+        let (Some(reconciler), Some(stack)) =
+            (&self.shared.reconciler, self.settings.stack.clone())
+        else {
+            return Err("this app has no compose file".to_owned());
+        };
+        let mut stack = stack;
+        stack.images = deploy.images.iter().cloned().collect();
+        let mut work = Work::new(self.settings.app.clone());
+        work.projects = self.projects();
+        work.release = Some((release, color));
+        work.reference.clone_from(&deploy.reference);
+        work.mode = deploy.mode;
+        work.rejected = self.rejected();
+        work.migration = self.settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
+        let migration = match work.migration {
+            Some(_) => Migration::Once,
+            None => Migration::None,
+        };
+        let project = stack.project(color);
+        let seen = reconciler.observe(&stack, Some(&project)).await;
+        let goal = Goal::Fresh { release, color, migration };
+        let actions = plan(&goal, &seen).map_err(|e| e.to_string())?;
+        let is_before = |a: &Action| matches!(a, Action::Render { .. } | Action::Images { .. });
+        let (before, after): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_before);
+
+        *made = Made::Images;
+        self.drive(operation, reconciler, &stack, &before, &mut work)
+            .await
+            .map_err(|stopped| stopped.to_string())?;
+        self.claim(color, &mut work).await?;
+        *made = Made::Stack;
+        work.probe = self.probe_target(color).await?;
+        self.drive(operation, reconciler, &stack, &after, &mut work)
+            .await
+            .map_err(|stopped| stopped.to_string())?;
+        self.begin_traffic(operation, release, deploy.settle).await
+    }
+
+    /// Makes the release known as the one in its color; from here on no traffic can go to what was
+    /// there before.
+    async fn claim(&self, color: Color, work: &mut Work) -> Result<(), String> {
+        let release = work.record().ok_or("the release was not prepared")?;
+        {
+            let mut live = self.live();
+            if live.state.split.share(color) > Weight::ZERO && live.state.colors.get(color).is_some()
+            {
+                return Err(format!(
+                    "traffic moved to {color} meanwhile: the deploy was given up"
+                ));
+            }
+            live.claimed = Some(color);
+        }
+        let made = Fact::ReleaseMade { release: Box::new(release) };
+        let recorded = self.record(Actor::daemon(), vec![made]).await;
+        self.live().claimed = None;
+        recorded.map_err(|failure| failure.to_string())
+    }
+
+    async fn begin_traffic(
+        self: &Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        settle: Settle,
+    ) -> Result<(), String> {
+        let warm = Fact::ReleaseIs { release, state: ReleaseState::Warm };
+        self.record(Actor::daemon(), vec![warm]).await.map_err(|f| f.to_string())?;
+        let salt = fresh_salt();
+        let steps: Vec<Step> = self.settings.steps.clone();
+        let ready = Input::Ready { deploy: operation, release, settle, steps, salt };
+        let answer = self.ask(ready, Actor::daemon(), None).await.map_err(|f| f.to_string())?;
+        if let Some(moved) = answer.moved {
+            self.say(Some(operation), LineLevel::Step, &weight_label(moved.after), self.first_share(release, moved.after));
+        }
+        match self.settle_now(operation, answer.effects).await {
+            Ending::Failed(why) => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    fn first_share(&self, release: ReleaseId, after: Split) -> String {
+        match after.sole() {
+            Some(_) => format!("{release} serves everyone"),
+            None => format!("of the clients are on {release}; the others stay on {}", self.name_of(after.stable)),
+        }
+    }
+
+    fn end_text(&self, release: ReleaseId, took: Duration) -> String {
+        let state = self.state();
+        let took = crate::text::duration(took);
+        if state.stable() == Some(release) {
+            return format!("in {took}. {release} serves everyone.");
+        }
+        let next = match state.rollout.as_ref().and_then(|r| r.step_above(state.split.weight)) {
+            Some(step) => format!("cutover next ({})", step.weight),
+            None => "cutover next (100 %)".to_owned(),
+        };
+        format!("in {took}. Next:  {next}    all at once: cutover promote    back: cutover rollback")
+    }
+
+    /// Runs actions: each is recorded before it is performed and after.
+    pub(super) async fn drive(
+        self: &Arc<Self>,
+        operation: OperationId,
+        reconciler: &Reconciler,
+        stack: &StackSettings,
+        actions: &[Action],
+        work: &mut Work,
+    ) -> Result<Duration, Stopped> {
+        let started = Instant::now();
+        let (reports, mut heard) = mpsc::channel(REPORTS);
+        let listen = async {
+            while let Some(report) = heard.recv().await {
+                self.hear(operation, report).await;
+            }
+        };
+        let run = reconciler.run(stack, actions, work, reports);
+        let (result, ()) = tokio::join!(run, listen);
+        result.map(|()| started.elapsed())
+    }
+
+    async fn hear(self: &Arc<Self>, operation: OperationId, report: Report) {
+        match report {
+            Report::Intended { index, action, go } => {
+                let intended = Fact::ActionIntended { operation, index, action };
+                let recorded = self.record(Actor::daemon(), vec![intended]).await;
+                drop(go.send(recorded.map_err(|failure| failure.to_string())));
+            }
+            Report::Done { index, action, took, text, go } => {
+                if let Action::Start { color, .. } | Action::Wake { color, .. } = action {
+                    self.look_at(color).await;
+                }
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                let done = Fact::ActionDone { operation, index, took_ms };
+                self.note(&Actor::daemon(), vec![done]);
+                if let Some(text) = text {
+                    self.say(Some(operation), LineLevel::Step, action.label(), text);
+                }
+                drop(go.send(()));
+            }
+            Report::Failed { index, why } => {
+                let failed = Fact::ActionFailed { operation, index, why };
+                self.note(&Actor::daemon(), vec![failed]);
+            }
+            Report::Line { level, label, text } => {
+                self.say(Some(operation), level, label, text);
+            }
+        }
+    }
+
+    /// What a deploy that failed had made so far is removed.
+    async fn put_back_made(
+        self: &Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        color: Color,
+        made: Made,
+    ) {
+        let (Some(reconciler), Some(stack)) =
+            (&self.shared.reconciler, self.settings.stack.clone())
+        else {
+            return;
+        };
+        if made == Made::Nothing {
+            return;
+        }
+        let mut work = Work::new(self.settings.app.clone());
+        work.projects = self.projects();
+        work.release = Some((release, color));
+        if made == Made::Stack {
+            let failed = Fact::ReleaseIs { release, state: ReleaseState::Failed };
+            self.note(&Actor::daemon(), vec![failed]);
+            let clear = [Action::Clear { color, release: Some(release) }];
+            match self.drive(operation, reconciler, &stack, &clear, &mut work).await {
+                Ok(_) => {
+                    let gone = Fact::ReleaseIs { release, state: ReleaseState::Gone };
+                    self.note(&Actor::daemon(), vec![gone]);
+                }
+                Err(stopped) => {
+                    let text = format!("{color} could not be cleared: {stopped}");
+                    self.say(Some(operation), LineLevel::Error, "clear", text);
+                }
+            }
+        }
+        reconciler.forget(&stack, release).await;
+        let serving = self.state().serving().map_or("nothing".to_owned(), |r| r.to_string());
+        let text = format!("{serving} serves as before; what {release} had started is removed");
+        self.say(Some(operation), LineLevel::Note, "", text);
+    }
+
+    /// Removes what a deploy left that the daemon's end cut off.
+    pub(super) fn put_back(self: &Arc<Self>, operation: OperationId, what: &OperationKind) {
+        let OperationKind::Deploy { release } = *what else { return };
+        let state = self.state();
+        let (ending, made) = match state.standing(release) {
+            Some(s) if s.state == ReleaseState::Warm => (Ending::Done, Made::Nothing),
+            Some(_) => (Ending::Interrupted, Made::Stack),
+            None => (Ending::Interrupted, Made::Images),
+        };
+        let color = state.standing(release).map_or(state.split.canary(), |s| s.release.color);
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            app.put_back_made(operation, release, color, made).await;
+            app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
+        });
+    }
+
+    fn rejected(&self) -> Vec<(ReleaseId, Option<String>)> {
+        let state = self.state();
+        let rejected = state.releases.values().filter(|s| s.rejected_by.is_some());
+        rejected.map(|s| (s.release.id, s.release.commit.clone())).collect()
+    }
+
+    /// Where the readiness probe of a color goes: through the proxy, by the color's own address.
+    pub(super) async fn probe_target(&self, color: Color) -> Result<Option<ProbeTarget>, String> {
+        let settings = &self.settings.probe;
+        let address = self.color_address(color)?;
+        let host = settings.host.clone().or_else(|| {
+            self.settings.spec.routes.iter().find_map(|route| route.host.clone())
+        });
+        Ok(Some(ProbeTarget {
+            address,
+            host,
+            path: settings.path.clone(),
+            status: settings.status,
+            attempts: settings.attempts,
+            passes: settings.passes,
+            interval: settings.interval,
+            timeout: settings.timeout,
+        }))
+    }
+}
+
+/// How far a deploy has come, to put back what it made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Nothing,
+    /// A release folder and images.
+    Images,
+    /// Containers and networks in the color.
+    Stack,
+}
+
+fn weight_label(split: Split) -> String {
+    match split.sole() {
+        Some(_) => "100 %".to_owned(),
+        None => split.weight.to_string(),
+    }
+}

@@ -1,0 +1,203 @@
+//! What follows a move of traffic: drains, singletons, the color that has to be woken first.
+//!
+//! Traffic has moved already (or stays where it is until a woken color is ready), so nothing here
+//! is urgent and everything here may wait: for Docker, for the disk, for open requests.
+//! INVARIANT: singletons are led by the state at the moment of acting, not by the operation that
+//! asked: of two quick moves the later one wins.
+
+use std::sync::Arc;
+
+use cutover_model::{
+    Action, Actor, AppKind, Color, Effect, Ending, Fact, Goal, Input, LineLevel, OperationId,
+    OperationKind, ReleaseId, ReleaseState, plan,
+};
+use cutover_proxy::message::{Drain, Rest};
+
+use super::App;
+use crate::reconciler::Work;
+
+impl App {
+    /// Sees the effects of a move to their end, on a task of its own, then ends the operation.
+    pub(super) fn settle(self: &Arc<Self>, operation: OperationId, effects: Vec<Effect>) {
+        let app = Arc::clone(self);
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move {
+            let ending = app.settle_now(operation, effects).await;
+            let ended = Fact::OperationEnded { operation, ending };
+            app.note(&Actor::daemon(), vec![ended]);
+        });
+    }
+
+    /// The same, in the caller's time.
+    pub(super) async fn settle_now(
+        self: &Arc<Self>,
+        operation: OperationId,
+        effects: Vec<Effect>,
+    ) -> Ending {
+        let (mut drains, mut rest) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Drain { color } => drains.push(self.drain(operation, color)),
+                other => rest.push(other),
+            }
+        }
+        let drained = futures_util::future::join_all(drains);
+        let others = async {
+            let mut ending = Ending::Done;
+            for effect in rest {
+                if let Err(why) = self.follow_effect(operation, effect).await {
+                    self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                    ending = Ending::Failed(why);
+                }
+            }
+            ending
+        };
+        tokio::join!(drained, others).1
+    }
+
+    async fn follow_effect(
+        self: &Arc<Self>,
+        operation: OperationId,
+        effect: Effect,
+    ) -> Result<(), String> {
+        match effect {
+            Effect::MoveSingletons { to, .. } => self.move_singletons(operation, to).await,
+            Effect::Wake { release, color } => self.wake_color(operation, release, color).await,
+            // Published before, and a deploy is made by its own task.
+            Effect::Publish { .. } | Effect::Drain { .. } | Effect::Make { .. } => Ok(()),
+        }
+    }
+
+    async fn drain(&self, operation: OperationId, color: Color) {
+        let app = self.settings.app.clone();
+        let deadline = self.settings.drain;
+        let name = self.name_of(color);
+        let (requests, tunnels) = self.shared.proxy.in_flight(&app, color);
+        if requests + tunnels > 0 {
+            let asked = match tunnels {
+                0 => String::new(),
+                some => format!("; {some} WebSockets may stay until then"),
+            };
+            let text = format!(
+                "{name} finishes {requests} open requests ({} s at most){asked}",
+                deadline.as_secs()
+            );
+            self.say(Some(operation), LineLevel::Step, "", text);
+        }
+        let drain = Drain { app, color, deadline, rest: Rest::End };
+        let drained = self.shared.proxy.drain(drain).await;
+        let text = match drained.left {
+            0 => format!("{name} is idle. It stays up, without traffic."),
+            left => format!("{name}: {left} requests were still open after {} s and were ended. \
+                It stays up, without traffic.", deadline.as_secs()),
+        };
+        self.say(Some(operation), LineLevel::Step, "", text);
+    }
+
+    /// The release in a color, or the color's name.
+    pub(super) fn name_of(&self, color: Color) -> String {
+        self.live().state.colors.get(color).map_or(color.to_string(), |r| r.to_string())
+    }
+
+    async fn move_singletons(
+        self: &Arc<Self>,
+        operation: OperationId,
+        to: Color,
+    ) -> Result<(), String> {
+        let Some(reconciler) = &self.shared.reconciler else { return Ok(()) };
+        let Some(stack) = self.settings.stack.as_ref().filter(|s| !s.singletons.is_empty()) else {
+            return Ok(());
+        };
+        // One at a time: two moves at once could leave both colors with one.
+        let turn = self.singletons.lock().await;
+        let state = self.state();
+        if state.split.stable != to {
+            drop(turn);
+            return Ok(());
+        }
+        let action = Action::MoveSingletons { from: to.other(), to };
+        let mut work = Work::new(self.settings.app.clone());
+        work.projects = self.projects();
+        let done = self.drive(operation, reconciler, stack, &[action], &mut work).await;
+        drop(turn);
+        let names: Vec<&str> = stack.singletons.iter().map(|s| s.as_str()).collect();
+        let (names, release) = (names.join(", "), self.name_of(to));
+        let took = done.map_err(|stopped| {
+            format!("{names} could not be moved to {release}: {stopped}")
+        })?;
+        if work.moved_singletons {
+            let text = format!(
+                "{names}: stopped in {}, then started in {release}; {:.1} s without",
+                self.name_of(to.other()),
+                took.as_secs_f64()
+            );
+            self.say(Some(operation), LineLevel::Step, "", text);
+        }
+        Ok(())
+    }
+
+    /// Starts a stopped color, waits until it is ready, then carries out the rollback.
+    async fn wake_color(
+        self: &Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        color: Color,
+    ) -> Result<(), String> {
+        let serving = self.state().serving().map_or("nothing".to_owned(), |r| r.to_string());
+        let text = format!("{release} is stopped: starting it. {serving} serves until it is ready.");
+        self.say(Some(operation), LineLevel::Step, "", text);
+        let (Some(reconciler), Some(stack)) =
+            (&self.shared.reconciler, self.settings.stack.as_ref())
+        else {
+            return Err(format!("{release} is stopped, and this app has no stack to start"));
+        };
+        let mut work = Work::new(self.settings.app.clone());
+        work.projects = self.projects();
+        work.probe = self.probe_target(color).await?;
+        let project = work.projects.get(color).clone();
+        let seen = reconciler.observe(stack, project.as_deref()).await;
+        let actions = plan(&Goal::Again { release, color }, &seen).map_err(|e| e.to_string())?;
+        self.drive(operation, reconciler, stack, &actions, &mut work)
+            .await
+            .map_err(|stopped| format!("{stopped}; {serving} serves as before"))?;
+        let warm = Fact::ReleaseIs { release, state: ReleaseState::Warm };
+        self.note(&Actor::daemon(), vec![warm]);
+        let to = Some(release);
+        let moved = self.cut_back(Input::Rollback { to }, Actor::daemon(), None).await;
+        moved.map(|_| ()).map_err(|failure| failure.to_string())
+    }
+
+    /// After a start of the daemon: ends operations that were cut off, and leads singletons.
+    pub(super) fn end_interrupted(self: &Arc<Self>) {
+        let state = self.state();
+        for (operation, interrupted) in &state.operations {
+            let operation = *operation;
+            let is_deploy = match interrupted.what {
+                OperationKind::Deploy { .. } => true,
+                _ if interrupted.ended.is_some() => continue,
+                _ => false,
+            };
+            if interrupted.ended.is_some() {
+                continue;
+            }
+            if is_deploy {
+                self.put_back(operation, &interrupted.what);
+                continue;
+            }
+            let ending = match interrupted.moved {
+                Some(_) => Ending::Done,
+                None => Ending::Interrupted,
+            };
+            self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
+        }
+        if state.kind == AppKind::Compose && state.stable().is_some() {
+            let (app, to) = (Arc::clone(self), state.split.stable);
+            self.tasks.spawn(async move {
+                let operation = app.state().newest_operation;
+                if let Err(why) = app.move_singletons(operation, to).await {
+                    app.say(None, LineLevel::Error, "singletons", why);
+                }
+            });
+        }
+    }
+}

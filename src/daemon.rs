@@ -1,0 +1,171 @@
+//! The daemon: `cutover serve`. Owns all state, starts the parts in their order, stops them in the
+//! reverse one.
+//!
+//! The order is the guarantee: state folder, last good table and proxy first, so that traffic flows
+//! before Docker or anything else is looked at; then the apps, then the admin socket. No failure
+//! after the proxy runs ends it.
+
+pub mod access_log;
+pub mod settings;
+pub mod tables;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cutover_config::Config;
+use cutover_model::{AppKind, ByColor, Color};
+use cutover_proxy::Proxy;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::controller::{App, AppSettings, Controller, Remembered, Shared, now};
+use crate::journal::weights::{Weights, WeightsFile};
+use crate::journal::{Journal, Options, disk};
+use crate::reconciler::Reconciler;
+
+/// How long a call waits for the disk.
+const DISK: Duration = Duration::from_secs(5);
+
+/// How long the parts that are not traffic may take to end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What `serve` is told beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// The configuration file, for messages.
+    pub file: PathBuf,
+    /// Give this color everything at the start: `rollback --offline`.
+    pub start_on: Option<Color>,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// All apps.
+    pub controller: Controller,
+    /// The data plane.
+    pub proxy: Arc<Proxy>,
+    /// The addresses that it listens on.
+    pub addresses: Vec<SocketAddr>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    drain: Duration,
+}
+
+impl Daemon {
+    /// Starts everything; when it returns, traffic flows and the admin socket answers.
+    ///
+    /// # Errors
+    /// What keeps it from starting: the state folder is another daemon's, a port is taken, …
+    pub async fn start(config: Config, options: ServeOptions) -> anyhow::Result<Self> {
+        let state = config.state.path.clone();
+        disk::make_folder(&state)?;
+        let node = node_name();
+        let journal = Journal::open(Options { limit: DISK, ..Options::new(&state, node, now()) })
+            .await
+            .context("the state folder cannot be used")?;
+        let file = WeightsFile::open(&state)?;
+        let entries = file.entries().clone();
+        let weights = Weights::start(file, DISK)?;
+        let remembered = tables::load(&state);
+        let mut proxy_settings = settings::proxy(&config, tables::cookie_key(&state)?);
+        proxy_settings.first_generation = remembered.next_generation();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let log = access_log::start(&config, &tasks, &stop)?;
+        proxy_settings.access_log = log;
+
+        let folder = options.file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+        let apps = settings::apps(&config, &folder);
+        let inherited = Vec::new();
+        let proxy = Arc::new(Proxy::start(proxy_settings, inherited)?);
+        let addresses = proxy.addresses();
+        let is_compose = apps.iter().any(|app| app.kind == AppKind::Compose);
+        let shared = Arc::new(Shared {
+            proxy: Arc::clone(&proxy),
+            journal: Arc::new(journal),
+            weights: Arc::new(weights),
+            tables_changed: tokio::sync::Notify::new(),
+            reconciler: is_compose.then(Reconciler::default),
+        });
+        let mut started = Vec::new();
+        for settings in apps {
+            let known = Remembered {
+                weight: entries.get(&settings.app).cloned(),
+                endpoints: remembered.endpoints(&settings.app),
+                start_on: options.start_on,
+            };
+            let addresses = color_addresses(&proxy, &settings);
+            let app =
+                App::start(settings, Arc::clone(&shared), known, addresses, &tasks, &stop).await?;
+            started.push(app);
+        }
+        let controller = Controller::new(started);
+        tasks.spawn(tables::keep(state, controller.clone(), Arc::clone(&shared), stop.clone()));
+        let drain = config.proxy.drain_deadline;
+        Ok(Self { controller, proxy, addresses, stop, tasks, drain })
+    }
+
+    /// A token that is cancelled when the daemon stops.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// The tasks that the daemon waits for at its end.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Waits for TERM or INT, then ends in order; a second signal ends at once.
+    ///
+    /// # Errors
+    /// When no signal can be waited for.
+    pub async fn run_until_signal(self) -> anyhow::Result<()> {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tokio::select! {
+            () = self.shut_down() => {}
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets open requests end, writes what waits.
+    pub async fn shut_down(self) {
+        let drained = self.proxy.shutdown(self.drain).await;
+        tracing::info!(?drained, "the proxy has ended");
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in {GOODBYE:?}");
+        }
+    }
+}
+
+fn color_addresses(proxy: &Proxy, settings: &AppSettings) -> ByColor<Option<SocketAddr>> {
+    let open = |color: Color| {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let opened = proxy.add_color_listener(&settings.app, color, any);
+        opened
+            .inspect_err(|error| {
+                tracing::error!(app = %settings.app, %color, %error, "no address for this color");
+            })
+            .ok()
+    };
+    ByColor { blue: open(Color::Blue), green: open(Color::Green) }
+}
+
+fn node_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    name.chars().take(60).collect()
+}

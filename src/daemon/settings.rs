@@ -1,0 +1,215 @@
+//! From the checked configuration to the small settings of each part.
+//!
+//! Only the daemon and the command line see `Config`; this is where it ends. Nothing is decided
+//! here but what a part needs to know.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use cutover_config::{self as config, Config};
+use cutover_model::{AppKind, AppName, ByColor, Color, Salt, ServiceName, Split, Step};
+use cutover_proxy::message::{
+    AppSpec, ColorSpec, CookieSpec, Deadlines, EndpointSpec, RouteSpec, SameSite, Secure, Sticky,
+    StripPrefix,
+};
+use cutover_proxy::{Cidr, ProxySettings};
+
+use crate::controller::{AppSettings, MigrationSettings, ProbeSettings};
+use crate::host::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClass};
+
+/// What the data plane is told.
+#[must_use]
+pub fn proxy(config: &Config, cookie_key: [u8; 32]) -> ProxySettings {
+    let from = &config.proxy;
+    let listen = config.listeners.iter().map(|listener| listener.address).collect();
+    let mut settings = ProxySettings::new(listen, cookie_key);
+    if let Some(workers) = from.workers.and_then(|n| NonZeroUsize::new(usize::from(n))) {
+        settings.workers = workers;
+    }
+    settings.trusted_proxies = from.trusted_proxies.iter().filter_map(cidr).collect();
+    settings.override_from = from.override_from.iter().filter_map(cidr).collect();
+    settings.limits.connections = usize::try_from(from.max_connections).unwrap_or(usize::MAX);
+    let timeouts = &mut settings.timeouts;
+    timeouts.first_byte = from.timeouts.header;
+    timeouts.header = from.timeouts.header;
+    timeouts.body = from.timeouts.body_progress;
+    timeouts.write = from.timeouts.write_stall;
+    timeouts.idle = from.timeouts.idle;
+    timeouts.tunnel_idle = from.timeouts.tunnel_idle;
+    timeouts.upstream_idle = from.timeouts.upstream_idle;
+    if !from.via {
+        settings.via = None;
+    }
+    settings
+}
+
+/// What the controller is told of each app.
+#[must_use]
+pub fn apps(config: &Config, folder: &Path) -> Vec<AppSettings> {
+    config.apps.iter().map(|(name, app)| self::app(config, folder, name, app)).collect()
+}
+
+fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> AppSettings {
+    let step = |step: &config::RolloutStep| Step {
+        weight: step.weight,
+        soak_ms: u64::try_from(step.soak.as_millis()).unwrap_or(u64::MAX),
+    };
+    let (kind, stack, migration) = match &app.kind {
+        config::AppKind::Static(_) => (AppKind::Static, None, None),
+        config::AppKind::Compose(compose) => (
+            AppKind::Compose,
+            Some(stack(config, folder, name, app, compose)),
+            compose.migrations.as_ref().map(|migrations| MigrationSettings {
+                service: migrations.service.clone(),
+                command: migrations.command.clone(),
+            }),
+        ),
+    };
+    AppSettings {
+        app: name.clone(),
+        kind,
+        spec: spec(config, name, app),
+        stack,
+        steps: app.rollout.steps.iter().map(step).collect(),
+        probe: probe(&app.probe),
+        migration,
+        drain: config.proxy.drain_deadline,
+    }
+}
+
+fn probe(from: &config::Probe) -> ProbeSettings {
+    let first = from.expect.first().map_or(200, |range| range.first);
+    let last = from.expect.last().map_or(399, |range| range.last);
+    ProbeSettings {
+        host: from.host.as_ref().map(|host| host.as_str().to_owned()),
+        path: from.path.clone(),
+        expect: first..=last,
+        attempts: from.attempts,
+        passes: from.passes,
+        interval: from.interval,
+        timeout: from.timeout,
+    }
+}
+
+fn spec(config: &Config, name: &AppName, app: &config::App) -> AppSpec {
+    let timeouts = &config.proxy.timeouts;
+    let mut colors = ByColor::<ColorSpec>::default();
+    if let config::AppKind::Static(endpoints) = &app.kind {
+        for color in Color::BOTH {
+            colors.get_mut(color).upstreams = endpoints
+                .of(color)
+                .iter()
+                .map(|(service, addresses)| (service.clone(), fixed(addresses)))
+                .collect();
+        }
+    }
+    AppSpec {
+        app: name.clone(),
+        routes: app.routes.iter().map(route).collect(),
+        split: Split::all(Color::Blue),
+        salt: Salt(0),
+        colors,
+        sticky: sticky(&app.sticky, &config.proxy.cookie),
+        deadlines: Deadlines {
+            connect: timeouts.upstream_connect,
+            answer: timeouts.upstream_response,
+            progress: timeouts.upstream_progress,
+        },
+    }
+}
+
+fn fixed(addresses: &[std::net::SocketAddr]) -> Vec<EndpointSpec> {
+    let spec = |address: &std::net::SocketAddr| EndpointSpec {
+        id: address.to_string(),
+        ip: address.ip(),
+        port: Some(address.port()),
+    };
+    addresses.iter().map(spec).collect()
+}
+
+fn route(from: &config::Route) -> RouteSpec {
+    RouteSpec {
+        host: from.host.as_ref().map(|host| host.as_str().to_owned()),
+        path: from.path.as_str().to_owned(),
+        on: from.on,
+        service: from.service.clone(),
+        port: from.port.unwrap_or(0),
+        strip_prefix: match from.strip_prefix {
+            true => StripPrefix::Strip,
+            false => StripPrefix::Keep,
+        },
+    }
+}
+
+fn sticky(from: &config::Sticky, cookie: &config::Cookie) -> Sticky {
+    match from {
+        config::Sticky::Cookie => Sticky::Cookie(CookieSpec {
+            domain: cookie.domain.as_ref().map(|host| host.as_str().to_owned()),
+            secure: match cookie.secure {
+                config::Secure::Auto => Secure::Auto,
+                config::Secure::Always => Secure::Always,
+                config::Secure::Never => Secure::Never,
+            },
+            same_site: match cookie.same_site {
+                config::SameSite::Lax => SameSite::Lax,
+                config::SameSite::Strict => SameSite::Strict,
+                config::SameSite::None => SameSite::None,
+            },
+        }),
+        config::Sticky::Ip => Sticky::Ip,
+        config::Sticky::Header(name) => Sticky::Header(name.clone()),
+        config::Sticky::Off => Sticky::Off,
+    }
+}
+
+fn cidr(network: &config::Network) -> Option<Cidr> {
+    network.to_string().parse().ok()
+}
+
+fn stack(
+    config: &Config,
+    folder: &Path,
+    name: &AppName,
+    app: &config::App,
+    compose: &config::Compose,
+) -> StackSettings {
+    let state = config.state.path.join("apps").join(name.as_str());
+    let mut stack = StackSettings::new(name.clone(), folder.to_owned(), state);
+    stack.compose_files.clone_from(&compose.files);
+    stack.shared.clone_from(&compose.shared);
+    stack.singletons.clone_from(&compose.singletons);
+    stack.env_files.clone_from(&compose.env_files);
+    stack.blank_ok.clone_from(&compose.blank_ok);
+    let volume = |(name, class): (&String, &config::VolumeClass)| {
+        let class = match class {
+            config::VolumeClass::Shared => VolumeClass::Shared,
+            config::VolumeClass::PerColor => VolumeClass::PerColor,
+            config::VolumeClass::ReadOnly => VolumeClass::ReadOnly,
+        };
+        (name.clone(), class)
+    };
+    stack.volumes = compose.volumes.iter().map(volume).collect();
+    let port = |(key, class): (&config::PortKey, &config::PortClass)| {
+        let class = match class {
+            config::PortClass::Tcp => PortClass::Tcp,
+            config::PortClass::Drop => PortClass::Drop,
+        };
+        (key.to_string(), class)
+    };
+    stack.ports = compose.ports.iter().map(port).collect();
+    let network = |(name, class): (&String, &config::NetworkClass)| {
+        let class = match class {
+            config::NetworkClass::Join => NetworkClass::Join,
+            config::NetworkClass::Drop => NetworkClass::Drop,
+        };
+        (name.clone(), class)
+    };
+    stack.networks = compose.networks.iter().map(network).collect();
+    stack.routed = app.routes.iter().filter_map(routed).collect();
+    stack
+}
+
+fn routed(route: &config::Route) -> Option<RoutedPort> {
+    let service: ServiceName = route.service.clone();
+    Some(RoutedPort { service, port: route.port? })
+}

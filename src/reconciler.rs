@@ -1,0 +1,245 @@
+//! The reconciler: runs a plan, action by action.
+//!
+//! Each action is reported before it is performed and after; it goes on only when the intent is
+//! durable. It holds no state between runs, decides nothing and never touches traffic: the host
+//! is changed through `host`, everything else is the controller's.
+//! INVARIANT: an action looks first and may run twice.
+
+mod perform;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use cutover_model::{
+    Action, AppName, ByColor, Color, Containers, LineLevel, Observation, Release, ReleaseId, Seen,
+    ServiceName,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::host::StackSettings;
+
+/// Runs plans.
+#[derive(Debug, Clone, Default)]
+pub struct Reconciler {
+    _private: (),
+}
+
+/// Which work tree a deploy takes, and whether a release that was rolled back may come again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mode {
+    /// What of the work tree is built.
+    pub tree: Tree,
+    /// Whether the commit of a release that was rolled back may be deployed.
+    pub again: Again,
+}
+
+/// What of the operator's folder is built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tree {
+    /// The commit.
+    #[default]
+    Commit,
+    /// The files as they lie there.
+    Dirty,
+}
+
+/// Whether a release that was rolled back may come again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Again {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// A person said `--again`.
+    Allowed,
+}
+
+/// Where a readiness probe goes.
+#[derive(Debug, Clone)]
+pub struct ProbeTarget {
+    /// The color's own address at the proxy.
+    pub address: SocketAddr,
+    /// The host to ask for.
+    pub host: Option<String>,
+    /// The path.
+    pub path: String,
+    /// The statuses that pass.
+    pub expect: std::ops::RangeInclusive<u16>,
+    /// How many failures are put up with.
+    pub attempts: u32,
+    /// How many passes in a row are wanted.
+    pub passes: u32,
+    /// Between two tries.
+    pub interval: Duration,
+    /// How long one try may take.
+    pub timeout: Duration,
+}
+
+/// What the actions of one plan hand on to each other.
+#[derive(Debug)]
+pub struct Work {
+    /// The app.
+    pub app: AppName,
+    /// The release that is being made, and its color.
+    pub release: Option<(ReleaseId, Color)>,
+    /// The compose project of what is in each color.
+    pub projects: ByColor<Option<String>>,
+    /// The commit asked for; `None`: HEAD.
+    pub reference: Option<String>,
+    /// See [`Mode`].
+    pub mode: Mode,
+    /// Releases that were rolled back, and their commits.
+    pub rejected: Vec<(ReleaseId, Option<String>)>,
+    /// The migration: service and command.
+    pub migration: Option<(ServiceName, Vec<String>)>,
+    /// Where to probe.
+    pub probe: Option<ProbeTarget>,
+    /// Whether a singleton was started.
+    pub moved_singletons: bool,
+    made: perform::Making,
+}
+
+impl Work {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(app: AppName) -> Self {
+        Self {
+            app,
+            release: None,
+            projects: ByColor::default(),
+            reference: None,
+            mode: Mode::default(),
+            rejected: Vec::new(),
+            migration: None,
+            probe: None,
+            moved_singletons: false,
+            made: perform::Making::default(),
+        }
+    }
+
+    /// The record of the release, once its images are there.
+    #[must_use]
+    pub fn record(&self) -> Option<Release> {
+        self.made.record.clone()
+    }
+}
+
+/// What the reconciler tells the controller.
+#[derive(Debug)]
+pub enum Report {
+    /// An action is about to be performed; it waits for `go`.
+    Intended {
+        /// Its place in the plan.
+        index: u32,
+        /// It.
+        action: Action,
+        /// Told when the intent is durable, or why it is not.
+        go: oneshot::Sender<Result<(), String>>,
+    },
+    /// An action was performed; the next one waits for `go`.
+    Done {
+        /// Its place in the plan.
+        index: u32,
+        /// It.
+        action: Action,
+        /// How long it took.
+        took: Duration,
+        /// What to tell people, when there is something.
+        text: Option<String>,
+        /// Told when the controller has done what follows from it.
+        go: oneshot::Sender<()>,
+    },
+    /// An action failed; the plan ends.
+    Failed {
+        /// Its place in the plan.
+        index: u32,
+        /// Why.
+        why: String,
+    },
+    /// Something for people.
+    Line {
+        /// How loud.
+        level: LineLevel,
+        /// The word in front.
+        label: &'static str,
+        /// The text.
+        text: String,
+    },
+}
+
+/// A plan that ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// An action failed.
+    #[error("{label}: {why}")]
+    Failed {
+        /// The action's word.
+        label: &'static str,
+        /// Why, with what to do.
+        why: String,
+    },
+    /// The intent could not be recorded, so nothing was begun.
+    #[error("{label} was not begun: {why}")]
+    NotRecorded {
+        /// The action's word.
+        label: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// Nobody listens any more: the daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+impl Reconciler {
+    /// Runs the actions in order; the first failure ends it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn run(
+        &self,
+        stack: &StackSettings,
+        actions: &[Action],
+        work: &mut Work,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<(), Stopped> {
+        for (index, action) in (0u32..).zip(actions) {
+            let label = action.label();
+            let (go, allowed) = oneshot::channel();
+            let intended = Report::Intended { index, action: action.clone(), go };
+            reports.send(intended).await.map_err(|_| Stopped::Stopping)?;
+            let allowed = allowed.await.map_err(|_| Stopped::Stopping)?;
+            allowed.map_err(|why| Stopped::NotRecorded { label, why })?;
+            // CRASH: the action is in doubt: it is looked at and repeated, or taken back.
+            let started = Instant::now();
+            let performed = perform::perform(stack, action, work, &reports).await;
+            let took = started.elapsed();
+            match performed {
+                Ok(text) => {
+                    let (go, seen) = oneshot::channel();
+                    let action = action.clone();
+                    let done = Report::Done { index, action, took, text, go };
+                    reports.send(done).await.map_err(|_| Stopped::Stopping)?;
+                    seen.await.map_err(|_| Stopped::Stopping)?;
+                }
+                Err(why) => {
+                    let failed = Report::Failed { index, why: why.clone() };
+                    reports.send(failed).await.map_err(|_| Stopped::Stopping)?;
+                    return Err(Stopped::Failed { label, why });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there of a project.
+    pub async fn observe(&self, stack: &StackSettings, project: Option<&str>) -> Observation {
+        let Some(project) = project else {
+            return Observation { containers: Seen::Known(Containers::default()) };
+        };
+        let containers = match perform::count(stack, project).await {
+            Ok(containers) => Seen::Known(containers),
+            Err(why) => Seen::Unknown(why),
+        };
+        Observation { containers }
+    }
+}

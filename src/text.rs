@@ -1,0 +1,57 @@
+//! How times, amounts and counts read, everywhere the same.
+
+use std::time::Duration;
+
+/// `0.7 ms`, `1.9 s`, `41 s`, `1 min 48 s`, `2 h 38 min`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let millis = duration.as_secs_f64() * 1_000.0;
+    match seconds {
+        0 if millis < 100.0 => format!("{millis:.1} ms"),
+        0..=9 => format!("{:.1} s", duration.as_secs_f64()),
+        10..=59 => format!("{seconds} s"),
+        60..=3_599 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+/// `1,234,567`.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        for (millis, text) in [
+            (0, "0.0 ms"),
+            (1, "1.0 ms"),
+            (1_900, "1.9 s"),
+            (41_200, "41 s"),
+            (108_000, "1 min 48 s"),
+            (9_480_000, "2 h 38 min"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(count(number), text);
+        }
+    }
+}
