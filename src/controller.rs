@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::host::StackSettings;
 use crate::journal::Journal;
+use crate::journal::weights::Weights;
 use crate::reconciler::Reconciler;
 
 pub use boot::Remembered;
@@ -70,8 +71,8 @@ pub struct ProbeSettings {
     pub host: Option<String>,
     /// The path.
     pub path: String,
-    /// The status wanted; `None`: any from 200 to 399.
-    pub status: Option<u16>,
+    /// The statuses that pass.
+    pub expect: std::ops::RangeInclusive<u16>,
     /// How often it is tried.
     pub attempts: u32,
     /// How many passes in a row are wanted.
@@ -87,8 +88,8 @@ pub struct ProbeSettings {
 pub struct MigrationSettings {
     /// The service whose image runs it.
     pub service: cutover_model::ServiceName,
-    /// The command, as a shell would read it.
-    pub command: String,
+    /// The words of the command.
+    pub command: Vec<String>,
 }
 
 /// Everything that the apps share.
@@ -99,7 +100,7 @@ pub struct Shared {
     /// The journal.
     pub journal: Arc<Journal>,
     /// The weights file.
-    pub weights: Arc<crate::journal::weights::WeightsFile>,
+    pub weights: Weights,
     /// Told when something changed that the last good table shall have.
     pub tables_changed: Notify,
     /// Runs plans; `None` when no app is made from a compose file.

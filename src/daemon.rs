@@ -87,7 +87,7 @@ impl Daemon {
         let shared = Arc::new(Shared {
             proxy: Arc::clone(&proxy),
             journal: Arc::new(journal),
-            weights: Arc::new(weights),
+            weights,
             tables_changed: tokio::sync::Notify::new(),
             reconciler: is_compose.then(Reconciler::default),
         });

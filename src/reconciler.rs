@@ -7,6 +7,7 @@
 
 mod perform;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use cutover_model::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::host::StackSettings;
+use crate::host::docker::{Events, Watch};
+use crate::host::{Endpoint, StackSettings};
 
 /// Runs plans.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +85,8 @@ pub struct Work {
     pub release: Option<(ReleaseId, Color)>,
     /// The compose project of what is in each color.
     pub projects: ByColor<Option<String>>,
+    /// The release that is in each color.
+    pub releases: ByColor<Option<ReleaseId>>,
     /// The commit asked for; `None`: HEAD.
     pub reference: Option<String>,
     /// See [`Mode`].
@@ -106,6 +110,7 @@ impl Work {
             app,
             release: None,
             projects: ByColor::default(),
+            releases: ByColor::default(),
             reference: None,
             mode: Mode::default(),
             rejected: Vec::new(),
@@ -229,6 +234,29 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// Removes what a release has outside of its stack.
+    pub async fn forget(&self, stack: &StackSettings, release: ReleaseId) {
+        perform::forget(stack, release).await;
+    }
+
+    /// The proven endpoints of a project, by service.
+    ///
+    /// # Errors
+    /// Why Docker could not be asked.
+    pub async fn endpoints(
+        &self,
+        stack: &StackSettings,
+        project: &str,
+    ) -> Result<BTreeMap<ServiceName, Vec<Endpoint>>, String> {
+        perform::endpoints(stack, project).await
+    }
+
+    /// Follows Docker's events about an app's projects.
+    #[must_use]
+    pub fn watch(&self, stack: &StackSettings, projects: Vec<String>) -> Events {
+        Events::start(Watch { socket: stack.docker_socket.clone(), projects })
     }
 
     /// What is there of a project.

@@ -22,16 +22,13 @@ use super::recorder::Recorder;
 use super::{App, AppSettings, Failure, Shared, mailbox, now};
 use crate::host::{Proof, prove};
 use crate::journal::codec;
-use crate::journal::weights::WeightRecord;
-
-/// Facts read at a time in a replay.
-const PAGE: usize = 1_000;
+use crate::journal::weights::{Entry, Newer};
 
 /// What is known of an app before its task runs.
 #[derive(Debug, Default)]
 pub struct Remembered {
     /// The newest record of the weights file.
-    pub weight: Option<WeightRecord>,
+    pub weight: Option<Entry>,
     /// The endpoints of the last good table.
     pub endpoints: ByColor<Endpoints>,
 }
@@ -100,9 +97,9 @@ impl App {
     }
 
     /// A cut-back that the weights file has and the journal not: it counts.
-    fn prefer_newer_weight(&self, weight: Option<WeightRecord>) {
+    fn prefer_newer_weight(&self, weight: Option<Entry>) {
         let mut live = self.live();
-        let Some(weight) = weight.filter(|w| w.number > live.state.moves) else { return };
+        let Some(weight) = weight.filter(|w| w.against(live.state.moves) == Newer::File) else { return };
         let (before, after) = (live.state.split, weight.split);
         let mut facts = Vec::new();
         if let Some(operation) = weight.operation
@@ -192,30 +189,13 @@ async fn replay_inner(
     settings: &AppSettings,
     shared: &Shared,
 ) -> Result<(Seq, AppState), String> {
-    let journal = &shared.journal;
-    let replay = journal
+    let replay = shared
+        .journal
         .replay(&settings.app, codec::STATE_VERSION)
         .await
         .map_err(|error| error.to_string())?;
-    let (mut seq, mut state) = match replay.snapshot {
-        Some(snapshot) => {
-            (snapshot.seq, codec::state(&snapshot).map_err(|error| error.to_string())?)
-        }
-        None => (Seq(0), AppState { kind: settings.kind, ..AppState::default() }),
-    };
-    let mut facts = replay.facts;
-    loop {
-        for stored in &facts {
-            let happened: Happened = codec::decode(stored).map_err(|error| error.to_string())?;
-            cutover_model::evolve(&mut state, &happened)
-                .map_err(|illegal| format!("at {}: {illegal}", stored.seq))?;
-            seq = stored.seq;
-        }
-        facts = journal.read(&settings.app, seq, PAGE).await.map_err(|e| e.to_string())?;
-        if facts.is_empty() {
-            return Ok((seq, state));
-        }
-    }
+    let (state, seq) = codec::replayed(&replay).map_err(|error| error.to_string())?;
+    Ok((seq, state))
 }
 
 fn fixed(id: ReleaseId, color: Color) -> Release {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::mailbox::moved;
 use super::{Answer, App, Failure, Moved, now};
-use crate::journal::weights::WeightRecord;
+use crate::journal::weights::Entry;
 
 /// How long the answer waits for the disk before it says "not yet": the first line has to stand
 /// within 50 ms, whatever the disk does.
@@ -73,6 +73,7 @@ impl App {
         durable: oneshot::Sender<Result<(), String>>,
     ) -> Result<CutBack, Failure> {
         let started = Instant::now();
+        let reason = if input == Input::Abort { "abort" } else { "rollback" };
         let mut live = self.live();
         let asked = live.number(input, request);
         let decision = decide(&live.state, &asked)?;
@@ -105,24 +106,23 @@ impl App {
             at: now(),
             moved: done,
             effects: decision.effects,
+            reason,
         })
     }
 
     /// Writes the weights file, in place and synced, within the time that there is.
     async fn keep_cut_back(&self, cut: &CutBack, moved: Moved) -> Result<(), String> {
-        let record = WeightRecord {
-            number: cut.number,
+        let entry = Entry {
             split: moved.after,
             salt: self.state().salt,
+            number: cut.number,
             at: cut.at,
             operation: Some(cut.operation),
+            reason: cut.reason.to_owned(),
         };
-        let (weights, app) = (Arc::clone(&self.shared.weights), self.settings.app.clone());
-        let write = tokio::task::spawn_blocking(move || weights.write(&app, record));
+        let write = self.shared.weights.set(&self.settings.app, entry);
         match tokio::time::timeout(DISK, write).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("the disk has not answered yet".to_owned()),
         }
     }
@@ -135,4 +135,5 @@ struct CutBack {
     at: cutover_model::Millis,
     moved: Option<Moved>,
     effects: Vec<Effect>,
+    reason: &'static str,
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::live::happened;
 use super::recorder::Recorder;
 use super::{Answer, App, Failure, Moved, Recorded, now};
-use crate::journal::weights::WeightRecord;
+use crate::journal::weights::Entry;
 
 /// Inputs that may wait: one operator and a few scripts; more is a mistake, and they wait outside.
 pub(super) const MAILBOX: usize = 64;
@@ -194,19 +194,16 @@ impl App {
         operation: OperationId,
         split: Split,
     ) {
-        let record = WeightRecord {
-            number,
+        let entry = Entry {
             split,
             salt: self.state().salt,
+            number,
             at: now(),
             operation: Some(operation),
+            reason: String::new(),
         };
-        let (weights, app) = (Arc::clone(&self.shared.weights), self.settings.app.clone());
-        let written = tokio::task::spawn_blocking(move || weights.write(&app, record)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the weights file was not written"),
-            Err(error) => tracing::error!(%error, "writing the weights file panicked"),
+        if let Err(error) = self.shared.weights.set(&self.settings.app, entry).await {
+            tracing::warn!(%error, "the weights file was not written");
         }
     }
 }

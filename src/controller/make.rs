@@ -100,6 +100,7 @@ impl App {
         stack.images = deploy.images.iter().cloned().collect();
         let mut work = Work::new(self.settings.app.clone());
         work.projects = self.projects();
+        work.releases = self.state().colors;
         work.release = Some((release, color));
         work.reference.clone_from(&deploy.reference);
         work.mode = deploy.mode;
@@ -258,6 +259,7 @@ impl App {
         }
         let mut work = Work::new(self.settings.app.clone());
         work.projects = self.projects();
+        work.releases = self.state().colors;
         work.release = Some((release, color));
         if made == Made::Stack {
             let failed = Fact::ReleaseIs { release, state: ReleaseState::Failed };
@@ -314,7 +316,7 @@ impl App {
             address,
             host,
             path: settings.path.clone(),
-            status: settings.status,
+            expect: settings.expect.clone(),
             attempts: settings.attempts,
             passes: settings.passes,
             interval: settings.interval,

@@ -118,6 +118,7 @@ impl App {
         let action = Action::MoveSingletons { from: to.other(), to };
         let mut work = Work::new(self.settings.app.clone());
         work.projects = self.projects();
+        work.releases = self.state().colors;
         let done = self.drive(operation, reconciler, stack, &[action], &mut work).await;
         drop(turn);
         let names: Vec<&str> = stack.singletons.iter().map(|s| s.as_str()).collect();
@@ -153,6 +154,7 @@ impl App {
         };
         let mut work = Work::new(self.settings.app.clone());
         work.projects = self.projects();
+        work.releases = self.state().colors;
         work.probe = self.probe_target(color).await?;
         let project = work.projects.get(color).clone();
         let seen = reconciler.observe(stack, project.as_deref()).await;

@@ -1,0 +1,219 @@
+//! `status`: what the users get now, first.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use cutover_model::{
+    AppKind, AppState, Color, LineLevel, OperationId, ReleaseState, Weight,
+};
+
+use super::wire::{self, Mood};
+use super::Desk;
+use crate::controller::{App, now};
+
+/// A share of failures over which users are said to see errors.
+const TROUBLE_SHARE: f64 = 0.05;
+/// Failures in a minute below which nothing is said.
+const TROUBLE_FAILURES: u64 = 5;
+
+/// `GET /v1/status`
+pub async fn status(State(desk): State<Desk>) -> Response {
+    Json(wire::Status {
+        schema: wire::schema::STATUS.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: desk.started_at.0,
+        now: now().0,
+        listen: desk.listen.iter().map(ToString::to_string).collect(),
+        apps: desk.controller.apps().map(|app| one(&desk, app)).collect(),
+    })
+    .into_response()
+}
+
+/// `GET /readyz`: every app that has a release has an endpoint for each route.
+pub async fn ready(State(desk): State<Desk>) -> Response {
+    let missing: Vec<String> =
+        desk.controller.apps().flat_map(|app| missing_endpoints(app, &app.state())).collect();
+    match missing.is_empty() {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n"))),
+    }
+    .into_response()
+}
+
+fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
+    let state = app.state();
+    let (serves, standby) = sides(desk, app, &state);
+    let mut why = app.untrusted();
+    let missing = missing_endpoints(app, &state);
+    if why.is_none() && !missing.is_empty() {
+        why = Some(missing.join("; "));
+    }
+    let traffic = serves.traffic;
+    let share = desk.figures.usage(&app.settings.app, serves.color).failure_share();
+    if why.is_none() && share >= TROUBLE_SHARE && traffic.failed >= TROUBLE_FAILURES {
+        why = Some(format!(
+            "{} of the last minute's {} requests failed",
+            crate::text::count(traffic.failed),
+            crate::text::count(traffic.requests)
+        ));
+    }
+    let mood = match () {
+        () if why.is_some() => Mood::Trouble,
+        () if serves.release.is_none() => Mood::Empty,
+        () if state.running().is_some() => Mood::Working,
+        () if state.split.weight > Weight::ZERO => Mood::Rollout,
+        () => Mood::Calm,
+    };
+    wire::AppStatus {
+        app: app.settings.app.clone(),
+        mood,
+        since: state.last_move.map(|moved| moved.at.0),
+        why,
+        rollback: readiness(&state),
+        next_weights: next_weights(&state),
+        running: running(&state),
+        last_move: state.last_move.map(|moved| wire::LastMove {
+            at: moved.at.0,
+            operation: moved.operation,
+            what: moved
+                .operation
+                .and_then(|id| state.operations.get(&id))
+                .map(|operation| operation.what.as_str().to_owned()),
+        }),
+        notes: notes(app),
+        ports: state.ports.clone(),
+        generation: app.shared().proxy.switch().generation(),
+        serves,
+        standby,
+    }
+}
+
+fn notes(app: &App) -> Vec<String> {
+    let mut notes = Vec::new();
+    let waiting = app.unrecorded();
+    if waiting > 0 {
+        notes.push(format!(
+            "{waiting} changes are not in the journal yet: the disk does not take them"
+        ));
+    }
+    notes
+}
+
+fn missing_endpoints(app: &App, state: &AppState) -> Vec<String> {
+    let Some(release) = state.serving() else { return Vec::new() };
+    if state.kind == AppKind::Static {
+        return Vec::new();
+    }
+    let endpoints = app.endpoints();
+    let known = endpoints.get(state.split.leading());
+    let mut services: Vec<String> = app
+        .settings
+        .spec
+        .routes
+        .iter()
+        .filter(|route| known.get(&route.service).is_none_or(Vec::is_empty))
+        .map(|route| route.service.to_string())
+        .collect();
+    services.sort();
+    services.dedup();
+    services.into_iter().map(|s| format!("{release} has no running container of {s}")).collect()
+}
+
+fn running(state: &AppState) -> Vec<wire::Running> {
+    let unended = state.operations.iter().filter(|(_, operation)| operation.ended.is_none());
+    let brief = |(id, operation): (&OperationId, &cutover_model::Operation)| wire::Running {
+        operation: *id,
+        what: operation.what.as_str().to_owned(),
+        started_at: operation.started_at.0,
+        actor: operation.actor.0.clone(),
+    };
+    unended.map(brief).collect()
+}
+
+/// The weights that are left of the recipe.
+pub fn next_weights(state: &AppState) -> Vec<Weight> {
+    let Some(rollout) = &state.rollout else { return Vec::new() };
+    let weights = rollout.steps.iter().map(|step| step.weight);
+    weights.filter(|weight| *weight > state.split.weight).collect()
+}
+
+/// The color with the larger share, and the other one.
+pub fn sides(desk: &Desk, app: &Arc<App>, state: &AppState) -> (wire::Side, wire::Side) {
+    let leading = state.split.leading();
+    (side(desk, app, state, leading), side(desk, app, state, leading.other()))
+}
+
+fn side(desk: &Desk, app: &Arc<App>, state: &AppState, color: Color) -> wire::Side {
+    let release = *state.colors.get(color);
+    let standing = release.and_then(|release| state.standing(release));
+    let usage = desk.figures.usage(&app.settings.app, color);
+    let endpoints = match state.kind {
+        AppKind::Static => {
+            app.settings.spec.colors.get(color).upstreams.values().map(Vec::len).sum()
+        }
+        AppKind::Compose => app.endpoints().get(color).values().map(Vec::len).sum::<usize>(),
+    };
+    wire::Side {
+        color,
+        weight: state.split.share(color),
+        release,
+        label: standing.map(|standing| standing.release.label()).unwrap_or_default(),
+        state: standing.map(|standing| standing.state),
+        since: standing.map(|standing| standing.release.made_at.0),
+        endpoints: u32::try_from(endpoints).unwrap_or(u32::MAX),
+        traffic: wire::Traffic {
+            per_second: usage.per_second(),
+            requests: usage.requests,
+            failed: usage.failed,
+            p99_us: usage.p99_us,
+        },
+        address: app.color_address(color).ok().map(|address| address.to_string()),
+    }
+}
+
+fn readiness(state: &AppState) -> wire::Readiness {
+    let Some(to) = state.rollback_target() else {
+        let text = "nowhere to go back to: no other release has proved itself".to_owned();
+        return wire::Readiness { to: None, label: String::new(), instant: false, text };
+    };
+    let label = state.standing(to).map(|s| s.release.label()).unwrap_or_default();
+    let is_there = Color::BOTH.into_iter().any(|color| *state.colors.get(color) == Some(to));
+    let (instant, text) = match (is_there, state.release_state(to)) {
+        (true, ReleaseState::Warm) => (true, format!("traffic: instant, to {to}, no loss")),
+        (true, ReleaseState::Stopped) => {
+            (false, format!("traffic: {to} is stopped and has to be started first"))
+        }
+        _ => (false, format!("traffic: not possible, {to} has no stack any more")),
+    };
+    wire::Readiness { to: Some(to), label, instant, text }
+}
+
+/// What belongs right below the first line of an answer.
+pub fn remarks(state: &AppState, operation: OperationId) -> Vec<String> {
+    let Some(cutover_model::OperationKind::Rollback { to, .. }) =
+        state.operations.get(&operation).map(|operation| &operation.what)
+    else {
+        return Vec::new();
+    };
+    let skipped: Vec<String> = state
+        .releases
+        .values()
+        .filter(|s| s.release.id > *to && s.proven_at.is_none())
+        .filter(|s| s.rejected_by.is_some_and(|by| by != operation))
+        .map(|s| format!("{to}, not {}: it never proved itself", s.release.id))
+        .collect();
+    skipped
+}
+
+/// The word for a level, in front of an event.
+#[must_use]
+pub fn level_word(level: LineLevel) -> &'static str {
+    match level {
+        LineLevel::Step => "",
+        LineLevel::Note => "note",
+        LineLevel::Error => "ERROR",
+    }
+}
