@@ -444,6 +444,8 @@ pub struct Count {
     pub release: Option<ReleaseId>,
     /// The class.
     pub class: Class,
+    /// How the requests came to the color; `Forced` ones are no evidence.
+    pub routed: Routed,
     /// Attempts since the proxy started.
     pub requests: u64,
     /// Their latencies: cumulative counts for the upper bounds of [`LATENCY_BOUNDS_US`], then all.

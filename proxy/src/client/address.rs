@@ -1,0 +1,37 @@
+//! The client's address: the peer's, or what a trusted proxy says.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+
+use crate::worker::inbound::Inbound;
+
+/// The client as far as its address tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visitor {
+    /// The address that the client is taken to have.
+    pub ip: IpAddr,
+}
+
+/// The last address in `X-Forwarded-For` that no trusted proxy has, if the peer is trusted; the peer
+/// otherwise.
+pub(crate) fn visitor(headers: &HeaderMap, inbound: &Inbound) -> Visitor {
+    let trusted = &inbound.worker.settings().trusted_proxies;
+    let peer = inbound.peer.ip().to_canonical();
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));
+    if trusted.is_empty() || !is_trusted(peer) {
+        return Visitor { ip: peer };
+    }
+    let mut last = peer;
+    let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+    let entries = lines.iter().rev().filter_map(|line| line.to_str().ok());
+    for entry in entries.flat_map(|line| line.rsplit(',')) {
+        // Anything that is no address ends the chain: what lies beyond cannot be believed.
+        let Ok(ip) = entry.trim().parse::<IpAddr>() else { break };
+        last = ip.to_canonical();
+        if !is_trusted(last) {
+            break;
+        }
+    }
+    Visitor { ip: last }
+}

@@ -1,0 +1,140 @@
+//! The request path, top to bottom.
+//!
+//! Every request passes through [`forward`] exactly once: checked, routed by one table, asked of
+//! one color, answered. It owns the order of things; the steps live in the modules below. Invariant:
+//! one client message becomes at most one upstream message at a time, framed anew (I15), and every
+//! request ends in exactly one record.
+
+mod attempt;
+mod body;
+mod exchange;
+mod headers;
+mod target;
+mod upgrade;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+pub(crate) use body::{Answer, Upload};
+pub(crate) use headers::was_forwarded;
+
+use crate::client::{self, Choice, Preview};
+use crate::error::Fault;
+use crate::error::pages::{self, Taste};
+use crate::worker::inbound::Inbound;
+use crate::worker::lease::Lease;
+use crate::worker::watch::Stage;
+use attempt::Answered;
+use exchange::Exchange;
+use target::Target;
+
+/// Answers one request of a client.
+pub(crate) async fn forward(
+    inbound: Arc<Inbound>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    inbound.watch.disarm(Stage::Head);
+    let mut exchange = Exchange::begin(&inbound, &request);
+    let taste = Taste::of(request.headers());
+    let answered = serve(&inbound, request, &mut exchange).await;
+    Ok(match answered {
+        Ok(Served::Answer(answered, choice)) => deliver(exchange, *answered, &choice),
+        Ok(Served::Own(response)) => {
+            exchange.end_own(response.status());
+            response
+        }
+        Err(fault) => {
+            exchange.fail(fault);
+            pages::page(fault, taste, exchange.request_id())
+        }
+    })
+}
+
+/// What became of a request that did not fail.
+enum Served {
+    /// An upstream has answered.
+    Answer(Box<Answered>, Choice),
+    /// Cutover answers itself.
+    Own(Response<Answer>),
+}
+
+async fn serve(
+    inbound: &Arc<Inbound>,
+    request: Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<Served, Fault> {
+    if let Some(rule) = inbound.notes.next() {
+        return Err(Fault::Malformed(rule));
+    }
+    let (mut parts, body) = request.into_parts();
+    headers::expectation(&parts.headers)?;
+    let target = target::read(&mut parts)?;
+    let upgrade = upgrade::asked(&parts);
+    headers::seen_before(&parts.headers, inbound)?;
+    let visitor = client::visitor(&parts.headers, inbound);
+    exchange.visitor = visitor;
+
+    let (lease, choice) = route(inbound, &parts, &target, visitor)?;
+    if let Choice::Preview(preview) = &choice {
+        return preview_page(preview, &parts);
+    }
+    inbound.watch.hold(lease.id());
+    target::rewrite(&mut parts, lease.route())?;
+    let upload = Upload::new(body, &parts, inbound)?;
+    headers::to_upstream(&mut parts, inbound, &target, visitor, exchange.request_id());
+    upgrade.to_upstream(&mut parts.headers);
+    upload.frame(&mut parts.headers);
+    exchange.routed(lease, &choice);
+
+    let answered = attempt::ask(inbound, exchange, parts, upload, upgrade).await?;
+    Ok(Served::Answer(Box::new(answered), choice))
+}
+
+/// Finds the app, the route and the color by one table, and takes the lease.
+fn route(
+    inbound: &Arc<Inbound>,
+    parts: &Parts,
+    target: &Target,
+    visitor: client::Visitor,
+) -> Result<(Lease, Choice), Fault> {
+    loop {
+        let local = inbound.worker.current();
+        let place = target.find(&local.table, inbound, parts).ok_or(Fault::NoRoute)?;
+        let app = local.table.apps.get(place.0).ok_or(Fault::NoRoute)?;
+        let choice = client::choose(app, parts, inbound, visitor);
+        let color = choice.color(app);
+        // The table may have been replaced since: then everything is looked at anew.
+        if let Some(lease) = Lease::take(&inbound.worker, &local, place, color) {
+            return Ok((lease, choice));
+        }
+    }
+}
+
+/// A preview link was followed: set its cookie and go to the clean address.
+fn preview_page(preview: &Preview, parts: &Parts) -> Result<Served, Fault> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Fault::Preview);
+    }
+    let mut response = Response::new(Answer::Empty);
+    *response.status_mut() = StatusCode::FOUND;
+    preview.set(response.headers_mut()).ok_or(Fault::Preview)?;
+    Ok(Served::Own(response))
+}
+
+/// Turns the upstream's answer into the client's.
+fn deliver(mut exchange: Exchange, mut answered: Answered, choice: &Choice) -> Response<Answer> {
+    exchange.head(answered.response.status());
+    let inbound = exchange.inbound.clone();
+    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade::open(exchange, answered);
+    }
+    headers::to_client(&mut answered.response, &exchange.method, &inbound);
+    if let Some(lease) = exchange.lease() {
+        choice.set_cookie(lease.app(), &inbound, answered.response.headers_mut());
+    }
+    body::stream(exchange, answered)
+}

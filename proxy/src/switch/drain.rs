@@ -1,0 +1,65 @@
+//! Draining: wait until a color has finished what it had when the drain began.
+//!
+//! The app's table is published once more with fresh leases, unchanged otherwise; what is left on
+//! the old leases is what has to end. Invariant: a request that starts after the drain began is
+//! never waited for, and none that started before is missed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cutover_model::AppName;
+
+use super::Board;
+use crate::message::{Drain, Drained, Rest};
+use crate::table::{self, Leases};
+
+/// Between two looks at the counters; a drain is rare and the look is a few loads.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long ended requests and tunnels get to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Waits for one color of one app; `end` is told which leases to end at the deadline.
+pub(crate) async fn drain(board: &Board, drain: Drain, end: impl Fn(&[u64])) -> Drained {
+    renew(board, &drain.app);
+    let waiting = board.retired(&drain.app, drain.color);
+    let (requests, tunnels) = open(&waiting);
+    let mut left = wait(&waiting, drain.deadline).await;
+    if left > 0 && drain.rest == Rest::End {
+        end(&waiting.iter().map(|leases| leases.id).collect::<Vec<_>>());
+        wait(&waiting, GOODBYE).await;
+        left = left.max(count(&waiting));
+    }
+    Drained { requests, tunnels, left }
+}
+
+/// Gives the app new leases, so that the old ones only fall.
+fn renew(board: &Board, app: &AppName) {
+    loop {
+        let base = board.table.load_full();
+        let Some(next) = table::renew(&board.registry, &base, app) else { return };
+        if board.swap(&base, Arc::new(next), base.find(app).map(AsRef::as_ref)) {
+            return;
+        }
+    }
+}
+
+async fn wait(leases: &[Arc<Leases>], deadline: Duration) -> u64 {
+    let until = tokio::time::Instant::now() + deadline;
+    loop {
+        let left = count(leases);
+        let now = tokio::time::Instant::now();
+        if left == 0 || now >= until {
+            return left;
+        }
+        tokio::time::sleep_until((now + LOOK).min(until)).await;
+    }
+}
+
+fn open(leases: &[Arc<Leases>]) -> (u64, u64) {
+    leases.iter().map(|l| l.open()).fold((0, 0), |sum, open| (sum.0 + open.0, sum.1 + open.1))
+}
+
+fn count(leases: &[Arc<Leases>]) -> u64 {
+    let (requests, tunnels) = open(leases);
+    requests + tunnels
+}

@@ -1,0 +1,285 @@
+//! A worker: one thread, one current-thread runtime, its own listeners, pools and counters.
+//!
+//! Workers share nothing on the request path but one atomic load of the table. A connection lives
+//! and dies on the worker that accepted it. Invariant: a worker ends only by `Shared::stop`, and
+//! not before its connections have ended or were ended.
+
+pub(crate) mod framing;
+pub(crate) mod inbound;
+pub(crate) mod lease;
+pub(crate) mod listener;
+pub(crate) mod watch;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cutover_model::{AppName, Color};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Keys;
+use crate::message::Outcome;
+use crate::settings::ProxySettings;
+use crate::signals::{AccessRecord, Ring};
+use crate::switch::Board;
+use crate::table::Table;
+use watch::{TICK, Watches};
+
+/// Ticks between two sweeps of idle upstream connections.
+const POOL_TICKS: u32 = 10;
+/// How long accepting rests when the process is out of file descriptors.
+const BREATH: Duration = Duration::from_millis(50);
+/// What a client over the limit is told.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\n\
+    connection: close\r\n\r\n";
+
+/// What all workers see; counters here are touched once for each connection, not for each request.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: ProxySettings,
+    pub(crate) keys: Keys,
+    pub(crate) board: Arc<Board>,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) access_lost: AtomicU64,
+    /// Listeners close and connections end after what they do.
+    pub(crate) stop: CancellationToken,
+    /// Runtimes end now.
+    pub(crate) end: CancellationToken,
+}
+
+/// One worker, as its connections see it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) watches: Watches,
+    pub(crate) ring: Ring,
+    pub(crate) unrouted: AtomicU64,
+    started: Instant,
+    /// The table as this worker holds it: requests count references to the worker's own copy of the
+    /// handle, so that no reference count is shared between workers.
+    local: Mutex<Arc<Local>>,
+}
+
+/// One worker's handle of a table.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) table: Arc<Table>,
+}
+
+/// Sent to a running worker.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Accept on one more listener, every request of it going to one color.
+    Listen { listener: StdListener, forced: Arc<(AppName, Color)>, stop: CancellationToken },
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
+        let table = shared.board.table.load_full();
+        Self {
+            index,
+            shared,
+            watches: Watches::new(),
+            ring: Ring::default(),
+            unrouted: AtomicU64::new(0),
+            started: Instant::now(),
+            local: Mutex::new(Arc::new(Local { table })),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &ProxySettings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.watches.clock.now_ms()
+    }
+
+    /// The table that serves now.
+    pub(crate) fn current(&self) -> Arc<Local> {
+        let now = self.shared.board.table.load();
+        let mut mine = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&mine.table, &now) {
+            *mine = Arc::new(Local { table: Arc::clone(&now) });
+        }
+        mine.clone()
+    }
+
+    pub(crate) fn record(&self, outcome: Outcome) {
+        self.ring.push(outcome);
+    }
+
+    /// Hands a record to the access log, or counts that it was lost.
+    pub(crate) fn log(&self, record: impl FnOnce() -> AccessRecord) {
+        if let Some(log) = &self.shared.settings.access_log
+            && log.try_send(record()).is_err()
+        {
+            self.shared.access_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs a worker until it is told to end.
+pub(crate) fn run(worker: Arc<Worker>, listeners: Vec<StdListener>, orders: mpsc::Receiver<Order>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, worker = worker.index, "a worker has no runtime");
+            return;
+        }
+    };
+    runtime.block_on(serve(&worker, listeners, orders));
+    // Tasks that are left were ended by `serve`; dropping the runtime drops them.
+}
+
+async fn serve(
+    worker: &Arc<Worker>,
+    listeners: Vec<StdListener>,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let shared = worker.shared.clone();
+    for listener in listeners {
+        listen(worker, listener, None, shared.stop.clone());
+    }
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut count = 0u32;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.end.cancelled() => return,
+            () = shared.stop.cancelled(), if !stopping => {
+                stopping = true;
+                worker.watches.stop();
+            }
+            Some(Order::Listen { listener, forced, stop }) = orders.recv() => {
+                listen(worker, listener, Some(forced), stop);
+            }
+            _ = ticks.tick() => {
+                worker.watches.sweep(worker.started.elapsed());
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(POOL_TICKS) {
+                    sweep_pools(worker);
+                }
+                if stopping {
+                    // A connection that was being accepted when the stop came.
+                    worker.watches.stop();
+                }
+            }
+        }
+    }
+}
+
+/// Closes upstream connections that were idle for too long.
+fn sweep_pools(worker: &Worker) {
+    let local = worker.current();
+    let keep = worker.settings().timeouts.upstream_idle;
+    for app in &local.table.apps {
+        for endpoint in app.endpoints() {
+            endpoint.sweep(worker.index, worker.now_ms(), keep);
+        }
+    }
+}
+
+fn listen(
+    worker: &Arc<Worker>,
+    listener: StdListener,
+    forced: Option<Arc<(AppName, Color)>>,
+    stop: CancellationToken,
+) {
+    match TcpListener::from_std(listener) {
+        Ok(listener) => {
+            let worker = worker.clone();
+            // The task ends with `stop`, or with the worker's runtime.
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = accept(&worker, &listener, forced) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+        Err(error) => tracing::error!(%error, "a listener is not usable"),
+    }
+}
+
+async fn accept(
+    worker: &Arc<Worker>,
+    listener: &TcpListener,
+    forced: Option<Arc<(AppName, Color)>>,
+) {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let shared = &worker.shared;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                shared.accepted.fetch_add(1, Ordering::Relaxed);
+                match Place::take(shared) {
+                    Some(place) => welcome(worker, stream, peer, port, forced.clone(), place),
+                    None => refuse(shared, &stream),
+                }
+            }
+            Err(error) if transient(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: rest, instead of spinning on the same error.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+fn transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn refuse(shared: &Shared, stream: &TcpStream) {
+    shared.refused.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = stream.try_write(FULL) {
+        tracing::trace!(%error, "a refused client was not told why");
+    }
+}
+
+fn welcome(
+    worker: &Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    forced: Option<Arc<(AppName, Color)>>,
+    place: Place,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::trace!(%error, %peer, "no TCP_NODELAY");
+    }
+    // The task ends with its connection; at the end of the proxy its watch stops or ends it.
+    tokio::spawn(inbound::serve(worker.clone(), stream, peer, port, forced, place));
+}
+
+/// One of the connections that the limit allows.
+#[derive(Debug)]
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let before = shared.connections.fetch_add(1, Ordering::AcqRel);
+        let place = Self { shared: shared.clone() };
+        // Dropping the place gives it back.
+        (before < shared.settings.limits.connections).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,286 @@
+//! A client's connection: its socket with deadlines and framing checks, and hyper on top of it.
+//!
+//! It does not look at requests (`forward` does). Invariant: bytes that break the rules of framing
+//! are noticed before hyper acts on them, and a connection that waits for its client waits under a
+//! deadline.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use cutover_model::{AppName, Color};
+use http::HeaderValue;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::framing::Scanner;
+use super::watch::{Stage, Watch};
+use super::{Place, Worker};
+use crate::forward::forward;
+
+/// Read at once; more comes with the next read.
+const SCRATCH: usize = 64 * 1024;
+/// What a client that is too slow with a head is told.
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+thread_local! {
+    /// Bytes pass through here on their way to hyper, so that they can be looked at.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What a request's path needs to know of its connection.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) peer: SocketAddr,
+    /// The peer's address as a header value, made once.
+    pub(crate) peer_text: HeaderValue,
+    /// The local port that the client connected to.
+    pub(crate) port: u16,
+    /// Every request of this connection goes to this color of this app.
+    pub(crate) forced: Option<Arc<(AppName, Color)>>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) notes: Arc<Notes>,
+    /// Held as long as the connection or its tunnel lives.
+    _place: Place,
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.worker.watches.remove(&self.watch);
+    }
+}
+
+/// What the socket's side noticed, for the request's side.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// Requests that were handed to `forward`.
+    served: AtomicU64,
+    /// The number of the first head that must not be served; 0: none.
+    bad: AtomicU64,
+    why: std::sync::OnceLock<&'static str>,
+}
+
+impl Notes {
+    /// Begins the next request; says what is wrong with its framing, if anything.
+    pub(crate) fn next(&self) -> Option<&'static str> {
+        let number = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        let bad = self.bad.load(Ordering::Relaxed);
+        (bad != 0 && number >= bad).then(|| self.why.get().copied().unwrap_or("bad framing"))
+    }
+
+    fn refuse(&self, number: u64, why: &'static str) {
+        if self.why.set(why).is_ok() {
+            self.bad.store(number, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    port: u16,
+    forced: Option<Arc<(AppName, Color)>>,
+    place: Place,
+) {
+    let watch = worker.watches.add();
+    watch.arm(Stage::Head, worker.settings().timeouts.first_byte);
+    let text = peer.ip().to_canonical().to_string();
+    let inbound = Arc::new(Inbound {
+        worker: worker.clone(),
+        peer,
+        peer_text: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown")),
+        port,
+        forced,
+        watch: watch.clone(),
+        notes: Arc::default(),
+        _place: place,
+    });
+    let io = ClientIo::new(stream, inbound.clone());
+    let limits = &worker.settings().limits;
+    let service = service_fn(|request| forward(inbound.clone(), request));
+    let connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(8_192) + 8_192)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let mut asked_to_stop = false;
+    let ended = std::future::poll_fn(|cx| {
+        watch.register(cx.waker());
+        if watch.is_stopping() && !asked_to_stop {
+            asked_to_stop = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::trace!(%peer, %error, "client connection ended");
+    }
+}
+
+/// A client's socket as hyper sees it.
+#[derive(Debug)]
+pub(crate) struct ClientIo {
+    pub(crate) stream: TcpStream,
+    inbound: Arc<Inbound>,
+    scanner: Scanner,
+    /// After the end of a tunnel's handshake bytes are no longer looked at.
+    raw: bool,
+    lingered: u64,
+    closing: bool,
+}
+
+impl ClientIo {
+    fn new(stream: TcpStream, inbound: Arc<Inbound>) -> Self {
+        Self {
+            stream,
+            inbound,
+            scanner: Scanner::default(),
+            raw: false,
+            lingered: 0,
+            closing: false,
+        }
+    }
+
+    /// The connection has become a tunnel: bytes pass as they are.
+    pub(crate) fn become_raw(&mut self) {
+        self.raw = true;
+    }
+
+    fn too_slow(&self) -> io::Error {
+        if self.scanner.is_mid_head()
+            && let Err(error) = self.stream.try_write(TOO_SLOW)
+        {
+            tracing::trace!(%error, "a slow client was not told why");
+        }
+        io::Error::from(io::ErrorKind::TimedOut)
+    }
+
+    /// Looks at what came and keeps the deadline of the head.
+    fn look(&mut self, bytes: &[u8]) {
+        let watch = &self.inbound.watch;
+        let heads = self.scanner.heads();
+        if let Err(why) = self.scanner.scan(bytes) {
+            self.inbound.notes.refuse(self.scanner.heads().max(1), why);
+            watch.disarm(Stage::Head);
+            return;
+        }
+        if self.scanner.is_mid_head() && self.scanner.is_fresh_head() {
+            watch.arm(Stage::Head, self.inbound.worker.settings().timeouts.header);
+        } else if self.scanner.heads() != heads {
+            watch.disarm(Stage::Head);
+        }
+    }
+
+    /// After our side is closed: read what the client still sends, so that it can read the answer
+    /// before the kernel resets the connection. Capped in bytes and time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let settings = self.inbound.worker.settings();
+        let (limit, most) = (settings.timeouts.linger, settings.limits.linger_bytes);
+        let watch = self.inbound.watch.clone();
+        if !self.closing {
+            self.closing = true;
+            watch.arm(Stage::Head, limit);
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            loop {
+                if watch.has_fired(Stage::Head) || self.lingered > most {
+                    return Poll::Ready(Ok(()));
+                }
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+                if read.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.lingered += read.filled().len() as u64;
+            }
+        })
+    }
+
+    fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let watch = &self.inbound.watch;
+        if polled.is_pending() {
+            if watch.has_fired(Stage::Write) {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+            }
+            watch.keep(Stage::Write, self.inbound.worker.settings().timeouts.write);
+        } else {
+            watch.disarm(Stage::Write);
+        }
+        polled
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.inbound.watch.has_fired(Stage::Head) && !this.raw {
+            return Poll::Ready(Err(this.too_slow()));
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let most = buf.remaining().min(buffer.len());
+            let mut read = ReadBuf::new(&mut buffer[..most]);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if !this.raw {
+                this.look(read.filled());
+            }
+            buf.put_slice(read.filled());
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.noted(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closing {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.raw || self.scanner.is_between() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_linger(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.noted(polled)
+    }
+}
