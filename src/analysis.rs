@@ -160,7 +160,10 @@ mod tests {
         assert!((usage.per_second() - 20.0).abs() < 0.001);
         assert!((usage.failure_share() - 0.05).abs() < 0.001);
         assert_eq!(usage.p99_us, Some(2_500));
-        assert_eq!(figures.usage(&app, Color::Blue), Usage { within: usage.within, ..Usage::default() });
+        assert_eq!(
+            figures.usage(&app, Color::Blue),
+            Usage { within: usage.within, ..Usage::default() }
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! request (one with `Origin`) is refused. It decides nothing: it turns a request into an input of
 //! the controller and the answer into `wire` shapes.
 
+#![expect(clippy::result_large_err, reason = "an error here is the whole answer, made once")]
+
 pub mod answers;
 pub mod events;
 pub mod metrics;
@@ -213,7 +215,13 @@ pub fn request_id(headers: &HeaderMap) -> Option<String> {
     (!id.is_empty() && id.len() <= 64).then(|| id.to_owned())
 }
 
-async fn carry_out(desk: &Desk, app: &str, peer: &Peer, headers: &HeaderMap, input: Input) -> Response {
+async fn carry_out(
+    desk: &Desk,
+    app: &str,
+    peer: &Peer,
+    headers: &HeaderMap,
+    input: Input,
+) -> Response {
     let app = match find(desk, app) {
         Ok(app) => app,
         Err(answer) => return answer,

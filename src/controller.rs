@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cutover_model::{
-    Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, LineLevel, Millis, OperationId,
-    Refusal, Salt, Split, Step,
+    Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input,
+    LineLevel, Millis, OperationId, Refusal, Salt, Split, Step,
 };
 use cutover_proxy::message::AppSpec;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};

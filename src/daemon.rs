@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod settings;
+pub mod socket;
 pub mod tables;
 
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::analysis::{self, Figures};
+use crate::api::{self, Desk};
 use crate::controller::{App, AppSettings, Controller, Remembered, Shared, now};
 use crate::journal::weights::{Weights, WeightsFile};
 use crate::journal::{Journal, Options, disk};
@@ -51,6 +54,8 @@ pub struct Daemon {
     pub proxy: Arc<Proxy>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
+    /// The admin socket.
+    pub socket: PathBuf,
     stop: CancellationToken,
     tasks: TaskTracker,
     drain: Duration,
@@ -72,10 +77,11 @@ impl Daemon {
         let entries = file.entries().clone();
         let weights = Weights::start(file, DISK)?;
         let remembered = tables::load(&state);
-        let mut proxy_settings = settings::proxy(&config, tables::cookie_key(&state)?);
+        let cookie_key = tables::cookie_key(&state)?;
+        let mut proxy_settings = settings::proxy(&config, cookie_key);
         proxy_settings.first_generation = remembered.next_generation();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let log = access_log::start(&config, &tasks, &stop)?;
+        let log = access_log::start(config.proxy.access_log.clone(), &tasks, &stop)?;
         proxy_settings.access_log = log;
 
         let folder = options.file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
@@ -98,15 +104,38 @@ impl Daemon {
                 endpoints: remembered.endpoints(&settings.app),
                 start_on: options.start_on,
             };
-            let addresses = color_addresses(&proxy, &settings);
+            let addresses = color_addresses(&proxy, &settings, &stop);
             let app =
                 App::start(settings, Arc::clone(&shared), known, addresses, &tasks, &stop).await?;
             started.push(app);
         }
         let controller = Controller::new(started);
         tasks.spawn(tables::keep(state, controller.clone(), Arc::clone(&shared), stop.clone()));
-        let drain = config.proxy.drain_deadline;
-        Ok(Self { controller, proxy, addresses, stop, tasks, drain })
+        let figures = Arc::new(Figures::default());
+        tasks.spawn(sample(Arc::clone(&proxy), Arc::clone(&figures), stop.clone()));
+        let desk = Desk {
+            controller: controller.clone(),
+            figures,
+            started_at: now(),
+            listen: addresses.clone(),
+            cookie_key,
+            door: socket::door(&config.admin.socket),
+        };
+        let admin = socket::open(&config.admin.socket)?;
+        let (desk2, stop2) = (desk.clone(), stop.clone());
+        tasks
+            .spawn(async move { ended("the admin socket", api::serve(admin, desk2, stop2).await) });
+        if let Some(address) = config.admin.metrics {
+            let listener = tokio::net::TcpListener::bind(address)
+                .await
+                .with_context(|| format!("[admin] metrics: {address} cannot be listened on"))?;
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                ended("the metrics listener", api::serve_metrics(listener, desk, stop).await);
+            });
+        }
+        let (drain, socket) = (config.proxy.drain_deadline, config.admin.socket.clone());
+        Ok(Self { controller, proxy, addresses, socket, stop, tasks, drain })
     }
 
     /// A token that is cancelled when the daemon stops.
@@ -145,6 +174,7 @@ impl Daemon {
         let drained = self.proxy.shutdown(self.drain).await;
         tracing::info!(?drained, "the proxy has ended");
         self.stop.cancel();
+        drop(std::fs::remove_file(&self.socket));
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in {GOODBYE:?}");
@@ -152,10 +182,14 @@ impl Daemon {
     }
 }
 
-fn color_addresses(proxy: &Proxy, settings: &AppSettings) -> ByColor<Option<SocketAddr>> {
+fn color_addresses(
+    proxy: &Proxy,
+    settings: &AppSettings,
+    stop: &CancellationToken,
+) -> ByColor<Option<SocketAddr>> {
     let open = |color: Color| {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let opened = proxy.add_color_listener(&settings.app, color, any);
+        let opened = proxy.add_color_listener(settings.app.clone(), color, any, stop.clone());
         opened
             .inspect_err(|error| {
                 tracing::error!(app = %settings.app, %color, %error, "no address for this color");
@@ -163,6 +197,23 @@ fn color_addresses(proxy: &Proxy, settings: &AppSettings) -> ByColor<Option<Sock
             .ok()
     };
     ByColor { blue: open(Color::Blue), green: open(Color::Green) }
+}
+
+/// Reads the data plane's counters once a second.
+async fn sample(proxy: Arc<Proxy>, figures: Arc<Figures>, stop: CancellationToken) {
+    let mut every = tokio::time::interval(analysis::EVERY);
+    loop {
+        tokio::select! {
+            tick = every.tick() => figures.sample(tick.into_std(), &proxy.counts().outcomes),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn ended(what: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "{what} has ended");
+    }
 }
 
 fn node_name() -> String {

@@ -1,3 +1,13 @@
-//! Cutover.
+//! Cutover: a blue-green and canary traffic switcher for applications that run from a compose file.
+//!
+//! This library is the program's inside; `ARCHITECTURE.md` is its map. Traffic is `cutover_proxy`'s,
+//! decisions are `cutover_model`'s, the operator's file is `cutover_config`'s.
 
+pub mod analysis;
+pub mod api;
+pub mod controller;
+pub mod daemon;
+pub mod host;
 pub mod journal;
+pub mod reconciler;
+pub mod text;

@@ -253,6 +253,20 @@ impl Reconciler {
         perform::endpoints(stack, project).await
     }
 
+    /// The newest log lines of a release's services, or of one: service and line, oldest first.
+    ///
+    /// # Errors
+    /// Why Docker could not be asked.
+    pub async fn logs(
+        &self,
+        stack: &StackSettings,
+        of: (&str, ReleaseId),
+        service: Option<&str>,
+        tail: usize,
+    ) -> Result<Vec<(String, String)>, String> {
+        perform::logs(stack, of, service, tail).await
+    }
+
     /// Follows Docker's events about an app's projects.
     #[must_use]
     pub fn watch(&self, stack: &StackSettings, projects: Vec<String>) -> Events {

@@ -30,6 +30,13 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `03:07:41`, in the time zone of this machine.
+#[must_use]
+pub fn clock(millis: i64) -> String {
+    let Ok(stamp) = jiff::Timestamp::from_millisecond(millis) else { return "?".to_owned() };
+    stamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,6 +70,8 @@ pub struct Proxy {
     pub error_pages: BTreeMap<u16, PathBuf>,
     /// Whether `Via` is added to requests and answers.
     pub via: bool,
+    /// The file that gets one JSON line for each request; `None`: no access log.
+    pub access_log: Option<PathBuf>,
 }
 
 /// How a client is known again, so that it stays on its color during a rollout.

@@ -74,8 +74,10 @@ section! {
         error_pages: Keyed<FilePath>,
         /// Whether the header Via is added. Default: true.
         via: bool,
+        /// File that gets one JSON line for each request. Default: none.
+        access_log: FilePath,
     }
-    not yet: access_log, shield;
+    not yet: shield;
 }
 
 section! {

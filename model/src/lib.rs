@@ -21,7 +21,7 @@ pub use ids::{
 pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
 pub use release::{Release, ReleaseState, Standing};
 pub use rollout::{
-    AppState, Asked, Decision, Effect, Illegal, Input, Refusal, Rollout, Settle, Way, decide,
-    evolve,
+    AppState, Asked, Decision, Effect, Illegal, Input, Operation, Refusal, Rollout, Settle, Way,
+    decide, evolve,
 };
 pub use split::{ByColor, Color, Role, Slot, Split, Weight, WeightError};

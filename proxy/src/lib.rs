@@ -18,8 +18,8 @@ mod worker;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub struct Proxy {
     workers: Vec<Arc<Worker>>,
     orders: Vec<mpsc::Sender<Order>>,
     threads: Vec<JoinHandle<()>>,
-    /// `[worker][address]`: duplicates, to be handed to a successor.
-    listeners: Vec<Vec<TcpListener>>,
+    /// `[worker][address]`: duplicates, to be handed to a successor. Empty once it stops.
+    listeners: Mutex<Vec<Vec<TcpListener>>>,
 }
 
 impl Proxy {
@@ -85,7 +85,7 @@ impl Proxy {
             shared,
             orders: Vec::new(),
             threads: Vec::new(),
-            listeners,
+            listeners: Mutex::new(listeners),
         };
         for (worker, set) in proxy.workers.clone().into_iter().zip(sets) {
             let (sender, receiver) = mpsc::channel(ORDERS);
@@ -108,7 +108,8 @@ impl Proxy {
     /// The addresses that are listened on, in the order of the settings.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let first = self.listeners.first().map(Vec::as_slice).unwrap_or_default();
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = listeners.first().map(Vec::as_slice).unwrap_or_default();
         first.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
@@ -118,7 +119,8 @@ impl Proxy {
     /// # Errors
     /// When the process is out of file descriptors.
     pub fn listeners(&self) -> std::io::Result<Vec<(usize, OwnedFd)>> {
-        let sets = self.listeners.iter().enumerate();
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let sets = listeners.iter().enumerate();
         sets.flat_map(|(worker, set)| set.iter().map(move |listener| (worker, listener)))
             .map(|(worker, listener)| Ok((worker, listener.try_clone()?.into())))
             .collect()
@@ -182,8 +184,8 @@ impl Proxy {
 
     /// Stops accepting, lets what runs finish until the deadline, ends the rest: tunnels by a close
     /// frame, requests by closing. Returns how many connections had to be ended.
-    pub async fn shutdown(mut self, deadline: Duration) -> u64 {
-        self.listeners.clear();
+    pub async fn shutdown(&self, deadline: Duration) -> u64 {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.stop.cancel();
         let left = self.wait_for_connections(deadline).await;
         if left > 0 {

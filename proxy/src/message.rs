@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use cutover_model::ByColor;
 use cutover_model::{AppName, Color, Generation, ReleaseId, Role, Salt, ServiceName, Split};
 use serde::{Deserialize, Serialize};
 
@@ -87,33 +88,6 @@ pub struct AppSpec {
     pub sticky: Sticky,
     /// The deadlines of the app's requests.
     pub deadlines: Deadlines,
-}
-
-/// One value for each color.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ByColor<T> {
-    /// For blue.
-    pub blue: T,
-    /// For green.
-    pub green: T,
-}
-
-impl<T> ByColor<T> {
-    /// The value of a color.
-    pub fn get(&self, color: Color) -> &T {
-        match color {
-            Color::Blue => &self.blue,
-            Color::Green => &self.green,
-        }
-    }
-
-    /// The value of a color, to change it.
-    pub fn get_mut(&mut self, color: Color) -> &mut T {
-        match color {
-            Color::Blue => &mut self.blue,
-            Color::Green => &mut self.green,
-        }
-    }
 }
 
 /// What runs in one color.

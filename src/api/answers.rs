@@ -78,9 +78,12 @@ fn refused(refusal: &Refusal, message: String) -> Response {
             problem(ProblemKind::NothingToDo, message, 0)
         }
         Refusal::Busy { .. } => problem(ProblemKind::Busy, message, 6),
-        Refusal::Cannot { why, ways } => {
-            problem_with(ProblemKind::Refused, format!("{why}. NOTHING WAS CHANGED."), ways.clone(), 4)
-        }
+        Refusal::Cannot { why, ways } => problem_with(
+            ProblemKind::Refused,
+            format!("{why}. NOTHING WAS CHANGED."),
+            ways.clone(),
+            4,
+        ),
         Refusal::Unknown { .. } => problem(ProblemKind::NotFound, message, 2),
     }
 }
@@ -218,11 +221,7 @@ fn named(app: &App, words: &Words) -> Result<(ReleaseId, Color), Response> {
 }
 
 /// `GET …/preview?release=r6`
-pub async fn preview(
-    State(desk): State<Desk>,
-    Path(name): Path<String>,
-    words: Words,
-) -> Response {
+pub async fn preview(State(desk): State<Desk>, Path(name): Path<String>, words: Words) -> Response {
     let app = match find(&desk, &name) {
         Ok(app) => app,
         Err(answer) => return answer,

@@ -42,7 +42,10 @@ pub async fn events(State(desk): State<Desk>, Path(name): Path<String>, words: W
     lines(Feed { app: app.settings.app.clone(), past, next, until: None })
 }
 
-async fn stored(app: &Arc<App>, last: usize) -> Result<VecDeque<(Option<u64>, Arc<Happened>)>, Response> {
+async fn stored(
+    app: &Arc<App>,
+    last: usize,
+) -> Result<VecDeque<(Option<u64>, Arc<Happened>)>, Response> {
     let failed = |why: String| problem(ProblemKind::Failed, why, 1);
     let (journal, name) = (&app.shared().journal, &app.settings.app);
     let head = journal.head(name).await.map_err(|error| failed(error.to_string()))?;
@@ -68,7 +71,9 @@ pub async fn follow(
     };
     let operation: OperationId = match operation.parse() {
         Ok(operation) => operation,
-        Err(error) => return answers::failed(&crate::controller::Failure::Unknown(format!("{error}"))),
+        Err(error) => {
+            return answers::failed(&crate::controller::Failure::Unknown(format!("{error}")));
+        }
     };
     let following = app.follow();
     let is_ours = |happened: &Arc<Happened>| happened.operation == Some(operation);

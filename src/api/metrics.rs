@@ -18,16 +18,19 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
     let Some(proxy) = desk.controller.apps().next().map(|app| &app.shared().proxy) else {
         return text.into_response();
     };
-    requests(&mut text, &proxy.counts());
+    requests(&mut text, &proxy.counts().outcomes);
     head(&mut text, "cutover_weight_basis_points", "gauge", "A color's share of the clients.");
     for app in desk.controller.apps() {
         let state = app.state();
         for color in Color::BOTH {
             let share = state.split.share(color).basis_points();
             let name = &app.settings.app;
-            write(&mut text, format_args!(
-                "cutover_weight_basis_points{{app=\"{name}\",color=\"{color}\"}} {share}\n"
-            ));
+            write(
+                &mut text,
+                format_args!(
+                    "cutover_weight_basis_points{{app=\"{name}\",color=\"{color}\"}} {share}\n"
+                ),
+            );
         }
     }
     head(&mut text, "cutover_facts_waiting", "gauge", "Batches of facts that wait for the disk.");
@@ -53,9 +56,10 @@ fn requests(text: &mut String, counts: &[Count]) {
         let labels = labels(count);
         for (bound, cumulative) in LATENCY_BOUNDS_US.iter().zip(&count.latency) {
             let (whole, rest) = (bound / 1_000_000, bound % 1_000_000);
-            write(text, format_args!(
-                "{name}_bucket{{{labels},le=\"{whole}.{rest:06}\"}} {cumulative}\n"
-            ));
+            write(
+                text,
+                format_args!("{name}_bucket{{{labels},le=\"{whole}.{rest:06}\"}} {cumulative}\n"),
+            );
         }
         let (all, sum) = (count.requests, count.latency_sum_us);
         write(text, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {all}\n"));
@@ -80,6 +84,5 @@ fn head(text: &mut String, name: &str, kind: &str, what: &str) {
 }
 
 fn write(text: &mut String, piece: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    drop(text.write_fmt(piece));
+    text.write_fmt(piece).unwrap_or_else(|_| unreachable!("a String takes everything"));
 }

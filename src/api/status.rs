@@ -6,12 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use cutover_model::{
-    AppKind, AppState, Color, LineLevel, OperationId, ReleaseState, Weight,
-};
+use cutover_model::{AppKind, AppState, Color, LineLevel, OperationId, ReleaseState, Weight};
 
-use super::wire::{self, Mood};
 use super::Desk;
+use super::wire::{self, Mood};
 use crate::controller::{App, now};
 
 /// A share of failures over which users are said to see errors.

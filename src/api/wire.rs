@@ -5,7 +5,7 @@
 //! of an env file and no secret is ever in one of them.
 
 use cutover_model::{
-    AppName, Color, Generation, Happened, OperationId, ReleaseId, ReleaseState, Weight, Way,
+    AppName, Color, Generation, Happened, OperationId, ReleaseId, ReleaseState, Way, Weight,
 };
 use serde::{Deserialize, Serialize};
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cutover_model::{
-    Actor, AppKind, AppState, ByColor, Color, Fact, Happened, OperationKind, Release, ReleaseId,
-    ReleaseState, Seq,
+    Actor, AppKind, AppState, ByColor, Color, Fact, Input, OperationKind, Release, ReleaseId,
+    ReleaseState, Seq, Split,
 };
 use cutover_proxy::message::{AppSpec, Change, Publish};
 use tokio::sync::mpsc;
@@ -31,6 +31,8 @@ pub struct Remembered {
     pub weight: Option<Entry>,
     /// The endpoints of the last good table.
     pub endpoints: ByColor<Endpoints>,
+    /// The color that shall have everything: `rollback --offline`.
+    pub start_on: Option<Color>,
 }
 
 impl App {
@@ -67,6 +69,9 @@ impl App {
             app.introduce();
         }
         app.prefer_newer_weight(remembered.weight);
+        if let Some(color) = remembered.start_on {
+            app.start_on(color);
+        }
         app.define(remembered.endpoints)?;
         tasks.spawn(mailbox::run(Arc::clone(&app), recorder, messages, stop.clone()));
         if untrusted.is_none() {
@@ -99,7 +104,9 @@ impl App {
     /// A cut-back that the weights file has and the journal not: it counts.
     fn prefer_newer_weight(&self, weight: Option<Entry>) {
         let mut live = self.live();
-        let Some(weight) = weight.filter(|w| w.against(live.state.moves) == Newer::File) else { return };
+        let Some(weight) = weight.filter(|w| w.against(live.state.moves) == Newer::File) else {
+            return;
+        };
         let (before, after) = (live.state.split, weight.split);
         let mut facts = Vec::new();
         if let Some(operation) = weight.operation
@@ -118,6 +125,37 @@ impl App {
         }
         tracing::warn!(app = %self.settings.app, ?after, "the weights file is newer than the journal");
         live.push(&Actor::daemon(), facts, None);
+    }
+
+    /// Everything to one color, as somebody asked for while no daemon ran.
+    fn start_on(&self, color: Color) {
+        let mut live = self.live();
+        let Some(to) = *live.state.colors.get(color) else { return };
+        let after = Split::all(color);
+        if live.state.split == after {
+            return;
+        }
+        let asked = live.number(Input::Rollback { to: Some(to) }, None);
+        let (before, operation) = (live.state.split, asked.operation);
+        let from = live.state.serving().filter(|from| *from != to);
+        let what = OperationKind::Rollback { to, from };
+        let mut facts = vec![
+            Fact::OperationStarted { operation, what, request: None },
+            Fact::SplitChanged {
+                number: asked.move_number,
+                before,
+                after,
+                operation: Some(operation),
+            },
+        ];
+        if live.state.rollout.is_some() {
+            let ending = cutover_model::RolloutEnding::RolledBack;
+            facts.push(Fact::RolloutEnded { ending });
+        }
+        if let Some(release) = from {
+            facts.push(Fact::ReleaseRejected { release, operation });
+        }
+        live.push(&Actor("offline".to_owned()), facts, None);
     }
 
     /// Publishes the app for the first time.
@@ -167,10 +205,7 @@ fn alive(endpoints: Endpoints) -> Endpoints {
 }
 
 /// The state by the journal, or what can be said without it and why it is not trusted.
-async fn replay(
-    settings: &AppSettings,
-    shared: &Shared,
-) -> (Seq, AppState, Option<String>) {
+async fn replay(settings: &AppSettings, shared: &Shared) -> (Seq, AppState, Option<String>) {
     match replay_inner(settings, shared).await {
         Ok((seq, state)) => (seq, state, None),
         Err(why) => {
@@ -185,10 +220,7 @@ async fn replay(
     }
 }
 
-async fn replay_inner(
-    settings: &AppSettings,
-    shared: &Shared,
-) -> Result<(Seq, AppState), String> {
+async fn replay_inner(settings: &AppSettings, shared: &Shared) -> Result<(Seq, AppState), String> {
     let replay = shared
         .journal
         .replay(&settings.app, codec::STATE_VERSION)

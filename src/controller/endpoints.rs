@@ -4,7 +4,7 @@
 //! and boot id. Docker's events say when to look again, `/proc` says every few seconds whether what
 //! is in the table still is what it was; Docker being away takes nothing out of the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use cutover_proxy::message::{Change, EndpointSpec, Publish};
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use crate::host::{Endpoint, Proof, prove};
+use crate::host::{Endpoint, Proof, StackSettings, prove};
 
 /// How often `/proc` is asked about every endpoint.
 const PROVE: Duration = Duration::from_secs(5);
@@ -133,7 +133,8 @@ impl App {
         else {
             return;
         };
-        let mut notices = reconciler.watch(&stack);
+        let mut projects = self.watched(&stack);
+        let mut notices = reconciler.watch(&stack, projects.clone());
         let mut prove = tokio::time::interval(PROVE);
         let mut look = tokio::time::interval(LOOK);
         loop {
@@ -150,10 +151,49 @@ impl App {
                     }
                     None => {
                         tracing::error!("docker's events ended; looking every {LOOK:?}");
-                        notices = reconciler.watch(&stack);
+                        notices = reconciler.watch(&stack, projects.clone());
                     }
                 },
             }
+            let now = self.watched(&stack);
+            if now != projects {
+                notices = reconciler.watch(&stack, now.clone());
+                projects = now;
+            }
+        }
+    }
+
+    /// The compose projects whose containers matter: both colors', and that of an adopted stack.
+    fn watched(&self, stack: &StackSettings) -> Vec<String> {
+        let known = self.projects();
+        let all = Color::BOTH.into_iter().flat_map(|color| {
+            [Some(stack.project(color)), known.get(color).clone()].into_iter().flatten()
+        });
+        let all: BTreeSet<String> = all.collect();
+        all.into_iter().collect()
+    }
+
+    /// The newest log lines of what is in a color.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn logs(
+        &self,
+        color: Color,
+        service: Option<&str>,
+        tail: usize,
+    ) -> Result<Vec<(String, String)>, String> {
+        let (Some(reconciler), Some(stack)) =
+            (&self.shared.reconciler, self.settings.stack.as_ref())
+        else {
+            return Err("this app has fixed endpoints: its logs are elsewhere".to_owned());
+        };
+        let release = *self.state().colors.get(color);
+        match (self.projects().get(color), release) {
+            (Some(project), Some(release)) => {
+                reconciler.logs(stack, (project, release), service, tail).await
+            }
+            _ => Err(format!("{color} is empty")),
         }
     }
 

@@ -68,12 +68,6 @@ impl Live {
         Asked { input, operation: self.operations, move_number: self.moves, request }
     }
 
-    /// A number for a move that no input asked for.
-    pub(super) fn next_move(&mut self) -> u64 {
-        self.moves = self.moves.max(self.state.moves) + 1;
-        self.moves
-    }
-
     /// Facts that have happened and wait for the disk.
     pub(super) fn push(
         &mut self,
@@ -158,12 +152,8 @@ impl Live {
 /// Facts with who and when.
 pub(super) fn happened(actor: &Actor, facts: Vec<Fact>) -> Vec<Happened> {
     let at = now();
-    let with = |fact: Fact| Happened {
-        at,
-        actor: actor.clone(),
-        operation: fact.operation(),
-        fact,
-    };
+    let with =
+        |fact: Fact| Happened { at, actor: actor.clone(), operation: fact.operation(), fact };
     facts.into_iter().map(with).collect()
 }
 

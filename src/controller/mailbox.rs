@@ -163,8 +163,7 @@ impl App {
     ) -> Result<Moved, Refused> {
         let started = std::time::Instant::now();
         let mut live = self.live();
-        let (app, changes) =
-            (self.settings.app.clone(), vec![Change::Split { split, salt }]);
+        let (app, changes) = (self.settings.app.clone(), vec![Change::Split { split, salt }]);
         let done = self.shared.proxy.switch().apply(Publish { app, changes, based_on })?;
         live.split_generation = Some(done.split_generation);
         drop(live);
@@ -188,12 +187,7 @@ impl App {
     }
 
     /// Keeps the new split in the weights file; a failure is logged, the journal has it.
-    async fn keep_weight(
-        &self,
-        number: u64,
-        operation: OperationId,
-        split: Split,
-    ) {
+    async fn keep_weight(&self, number: u64, operation: OperationId, split: Split) {
         let entry = Entry {
             split,
             salt: self.state().salt,

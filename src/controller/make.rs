@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cutover_model::ServiceName;
 use cutover_model::{
     Action, Actor, Color, Effect, Ending, Fact, Goal, Input, LineLevel, Migration, OperationId,
     OperationKind, ReleaseId, ReleaseState, Settle, Split, Step, Weight, plan,
 };
-use cutover_model::ServiceName;
 use tokio::sync::mpsc;
 
 use super::{Answer, App, Failure, fresh_salt};
@@ -105,7 +105,8 @@ impl App {
         work.reference.clone_from(&deploy.reference);
         work.mode = deploy.mode;
         work.rejected = self.rejected();
-        work.migration = self.settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
+        work.migration =
+            self.settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
         let migration = match work.migration {
             Some(_) => Migration::Once,
             None => Migration::None,
@@ -136,11 +137,10 @@ impl App {
         let release = work.record().ok_or("the release was not prepared")?;
         {
             let mut live = self.live();
-            if live.state.split.share(color) > Weight::ZERO && live.state.colors.get(color).is_some()
+            if live.state.split.share(color) > Weight::ZERO
+                && live.state.colors.get(color).is_some()
             {
-                return Err(format!(
-                    "traffic moved to {color} meanwhile: the deploy was given up"
-                ));
+                return Err(format!("traffic moved to {color} meanwhile: the deploy was given up"));
             }
             live.claimed = Some(color);
         }
@@ -163,7 +163,12 @@ impl App {
         let ready = Input::Ready { deploy: operation, release, settle, steps, salt };
         let answer = self.ask(ready, Actor::daemon(), None).await.map_err(|f| f.to_string())?;
         if let Some(moved) = answer.moved {
-            self.say(Some(operation), LineLevel::Step, &weight_label(moved.after), self.first_share(release, moved.after));
+            self.say(
+                Some(operation),
+                LineLevel::Step,
+                &weight_label(moved.after),
+                self.first_share(release, moved.after),
+            );
         }
         match self.settle_now(operation, answer.effects).await {
             Ending::Failed(why) => Err(why),
@@ -174,7 +179,10 @@ impl App {
     fn first_share(&self, release: ReleaseId, after: Split) -> String {
         match after.sole() {
             Some(_) => format!("{release} serves everyone"),
-            None => format!("of the clients are on {release}; the others stay on {}", self.name_of(after.stable)),
+            None => format!(
+                "of the clients are on {release}; the others stay on {}",
+                self.name_of(after.stable)
+            ),
         }
     }
 
@@ -188,7 +196,9 @@ impl App {
             Some(step) => format!("cutover next ({})", step.weight),
             None => "cutover next (100 %)".to_owned(),
         };
-        format!("in {took}. Next:  {next}    all at once: cutover promote    back: cutover rollback")
+        format!(
+            "in {took}. Next:  {next}    all at once: cutover promote    back: cutover rollback"
+        )
     }
 
     /// Runs actions: each is recorded before it is performed and after.
@@ -229,7 +239,7 @@ impl App {
                 if let Some(text) = text {
                     self.say(Some(operation), LineLevel::Step, action.label(), text);
                 }
-                drop(go.send(()));
+                go.send(()).unwrap_or(());
             }
             Report::Failed { index, why } => {
                 let failed = Fact::ActionFailed { operation, index, why };
@@ -309,9 +319,10 @@ impl App {
     pub(super) async fn probe_target(&self, color: Color) -> Result<Option<ProbeTarget>, String> {
         let settings = &self.settings.probe;
         let address = self.color_address(color)?;
-        let host = settings.host.clone().or_else(|| {
-            self.settings.spec.routes.iter().find_map(|route| route.host.clone())
-        });
+        let host = settings
+            .host
+            .clone()
+            .or_else(|| self.settings.spec.routes.iter().find_map(|route| route.host.clone()));
         Ok(Some(ProbeTarget {
             address,
             host,

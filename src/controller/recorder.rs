@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cutover_model::{AppName, AppState, Epoch, Happened, Seq, evolve};
 
-use crate::journal::{Journal, JournalError, NewFact, Snapshot, codec};
+use crate::journal::{Journal, JournalError, NewFact, codec};
 
 /// Facts between two snapshots: a replay reads at most this many.
 const SNAPSHOT_EVERY: u64 = 500;
@@ -78,10 +78,9 @@ impl Recorder {
             return;
         }
         self.snapshot_at = self.seq;
-        let snapshot: Result<Snapshot, _> = codec::snapshot(self.seq, &self.state);
-        let saved = match snapshot {
+        let saved = match codec::snapshot(self.seq, &self.state) {
             Ok(snapshot) => self.journal.save_snapshot(&self.app, self.epoch, snapshot).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         if let Err(error) = saved {
             tracing::warn!(app = %self.app, %error, "no snapshot was kept; a replay reads more");

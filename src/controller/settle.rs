@@ -72,7 +72,8 @@ impl App {
         let app = self.settings.app.clone();
         let deadline = self.settings.drain;
         let name = self.name_of(color);
-        let (requests, tunnels) = self.shared.proxy.in_flight(&app, color);
+        let open = self.shared.proxy.switch().in_flight(&app, color);
+        let (requests, tunnels) = (open.requests, open.tunnels);
         if requests + tunnels > 0 {
             let asked = match tunnels {
                 0 => String::new(),
@@ -88,8 +89,11 @@ impl App {
         let drained = self.shared.proxy.drain(drain).await;
         let text = match drained.left {
             0 => format!("{name} is idle. It stays up, without traffic."),
-            left => format!("{name}: {left} requests were still open after {} s and were ended. \
-                It stays up, without traffic.", deadline.as_secs()),
+            left => format!(
+                "{name}: {left} requests were still open after {} s and were ended. \
+                It stays up, without traffic.",
+                deadline.as_secs()
+            ),
         };
         self.say(Some(operation), LineLevel::Step, "", text);
     }
@@ -123,9 +127,8 @@ impl App {
         drop(turn);
         let names: Vec<&str> = stack.singletons.iter().map(|s| s.as_str()).collect();
         let (names, release) = (names.join(", "), self.name_of(to));
-        let took = done.map_err(|stopped| {
-            format!("{names} could not be moved to {release}: {stopped}")
-        })?;
+        let took =
+            done.map_err(|stopped| format!("{names} could not be moved to {release}: {stopped}"))?;
         if work.moved_singletons {
             let text = format!(
                 "{names}: stopped in {}, then started in {release}; {:.1} s without",
@@ -145,7 +148,8 @@ impl App {
         color: Color,
     ) -> Result<(), String> {
         let serving = self.state().serving().map_or("nothing".to_owned(), |r| r.to_string());
-        let text = format!("{release} is stopped: starting it. {serving} serves until it is ready.");
+        let text =
+            format!("{release} is stopped: starting it. {serving} serves until it is ready.");
         self.say(Some(operation), LineLevel::Step, "", text);
         let (Some(reconciler), Some(stack)) =
             (&self.shared.reconciler, self.settings.stack.as_ref())

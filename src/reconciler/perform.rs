@@ -4,7 +4,7 @@
 //! wrong, where, and the last log lines of the container at fault, with secrets masked.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cutover_model::{Action, Color, Containers, LineLevel, Release, ReleaseId, ServiceName};
@@ -14,7 +14,7 @@ use super::{Again, Report, Tree, Work};
 use crate::host::compose::{self, Cache, ColorTarget, ColoredStack, Compose};
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::redact::Secrets;
-use crate::host::stack::{self, Phase, StartLimits};
+use crate::host::stack::{self, Phase, StartLimits, Starter};
 use crate::host::{Endpoint, StackSettings, files, git, probe, shared};
 
 /// How long a build may take.
@@ -48,7 +48,9 @@ pub(super) async fn perform(
     reports: &mpsc::Sender<Report>,
 ) -> Text {
     match action {
-        Action::Render { release, color } => render(settings, *release, *color, work, reports).await,
+        Action::Render { release, color } => {
+            render(settings, *release, *color, work, reports).await
+        }
         Action::Images { release } => images(settings, *release, work).await,
         Action::Clear { color, .. } => clear(settings, *color, work).await,
         Action::Share { color } => share(settings, *color, work).await,
@@ -172,7 +174,7 @@ async fn images(settings: &StackSettings, release: ReleaseId, work: &mut Work) -
     if let Some(build_file) = &stack.build_file {
         let file = settings.state.join("builds").join(format!("{release}.json"));
         let bytes = serde_json::to_vec_pretty(build_file).map_err(text)?;
-        files::write_file(file.clone(), bytes).await.map_err(text)?;
+        files::write_file(&file, bytes).await.map_err(text)?;
         let generated = compose::Generated { project: stack.project.clone(), file, env_file: None };
         compose.build(&generated, Cache::Use, BUILD, None).await.map_err(text)?;
         built = build_file["services"]
@@ -185,7 +187,7 @@ async fn images(settings: &StackSettings, release: ReleaseId, work: &mut Work) -
     if !missing.is_empty() {
         let file = settings.state.join("builds").join(format!("{release}-pull.json"));
         let bytes = serde_json::to_vec_pretty(&stack.file).map_err(text)?;
-        files::write_file(file.clone(), bytes).await.map_err(text)?;
+        files::write_file(&file, bytes).await.map_err(text)?;
         let generated = compose::Generated { project: stack.project.clone(), file, env_file: None };
         let names: Vec<&str> = missing.iter().map(|service| service.as_str()).collect();
         let pulled = compose.pull(&generated, &names, PULL, None).await.map_err(text);
@@ -197,8 +199,8 @@ async fn images(settings: &StackSettings, release: ReleaseId, work: &mut Work) -
         let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
         format!("no image for {}", names.join(", "))
     })?;
-    let contents = files::release_files(&stack, &file).await.map_err(text)?;
-    let manifest = files::write_release(folder.clone(), contents).await.map_err(text)?;
+    let contents = files::release_files(&settings.folder, &stack, &file).await.map_err(text)?;
+    let manifest = files::write_release(&folder, contents).await.map_err(text)?;
     for id in ids.values() {
         let (app, release) = (settings.app.as_str(), release.to_string());
         docker.pin_image(id, app, &release).await.map_err(text)?;
@@ -211,7 +213,12 @@ async fn images(settings: &StackSettings, release: ReleaseId, work: &mut Work) -
         commit: commit.as_ref().map(|commit| commit.id.clone()),
         title: commit.map(|commit| commit.subject).unwrap_or_default(),
         images: ids.into_iter().map(|(service, id)| (service.to_string(), id)).collect(),
-        env_files: manifest.files.into_iter().filter(|(path, _)| path.contains("env")).collect(),
+        env_files: manifest
+            .files
+            .into_iter()
+            .map(|(path, hash)| (path.display().to_string(), hash))
+            .filter(|(path, _)| path.contains("env"))
+            .collect(),
         migrations: None,
         folder: folder.display().to_string(),
         made_at: cutover_model::Millis(jiff::Timestamp::now().as_millisecond()),
@@ -236,7 +243,7 @@ async fn clear(settings: &StackSettings, color: Color, work: &Work) -> Text {
         }
     }
     let removed = stack::remove(&docker, settings, color).await.map_err(text)?;
-    Ok(match removed.containers {
+    Ok(match removed.containers.len() {
         0 => None,
         some => Some(format!("{some} containers of the former release in {color} are gone")),
     })
@@ -259,14 +266,16 @@ async fn share(settings: &StackSettings, color: Color, work: &Work) -> Text {
     let compose = Compose::new(settings);
     let stack = stack_of(settings, color, work).await?;
     let Some(stack) = stack else { return Ok(None) };
-    stack::prepare(&docker, &stack).await.map_err(text)?;
+    stack::prepare(&docker, settings, &stack).await.map_err(text)?;
     shared::ensure(&docker, &compose, &stack, None).await.map_err(text)?;
     shared::link(&docker, settings, &stack).await.map_err(text)?;
     shared::wait(&docker, &stack, SHARED).await.map_err(text)?;
     let drift = shared::drift(&docker, &compose, &stack).await.map_err(text)?;
-    Ok(match drift.is_empty() {
+    let seen: Vec<String> =
+        drift.into_iter().map(|d| format!("{}: {}", d.service, d.what)).collect();
+    Ok(match seen.is_empty() {
         true => None,
-        false => Some(format!("differs from the compose file, and is left alone: {}", drift.join("; "))),
+        false => Some(format!("differs from the compose file, left alone: {}", seen.join("; "))),
     })
 }
 
@@ -285,7 +294,7 @@ async fn stack_of(
     if !folder.exists() {
         return Ok(None);
     }
-    files::load_stack(folder).await.map(Some).map_err(text)
+    files::load_stack(&folder).await.map(Some).map_err(text)
 }
 
 async fn migrate(settings: &StackSettings, release: ReleaseId, work: &Work) -> Text {
@@ -298,17 +307,17 @@ async fn migrate(settings: &StackSettings, release: ReleaseId, work: &Work) -> T
     let out = stack::run_once(&docker, &compose, &generated, service, command, MIGRATE, None)
         .await
         .map_err(text)?;
-    let secrets = files::secrets_of(folder).await;
+    let secrets = secrets_of(&folder).await;
     if out.code != 0 {
         return Err(format!(
             "\"{}\" in {service} ended with exit {}:\n{}\nThe database may have part of it: look at \
              the migrations table before the next deploy",
             command.join(" "),
             out.code,
-            secrets.mask(&out.tail)
+            secrets.mask(&out.tail.join("\n"))
         ));
     }
-    let last = out.tail.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("done");
+    let last = out.tail.iter().rfind(|line| !line.trim().is_empty()).map_or("done", String::as_str);
     Ok(Some(format!(
         "{} (there is no restore point yet: a rollback moves traffic, not data)",
         secrets.mask(last)
@@ -321,39 +330,44 @@ async fn start(settings: &StackSettings, release: ReleaseId, work: &Work) -> Tex
     let stack = made(work)?;
     let folder = release_folder(settings, release);
     let generated = files::generated(&folder, stack);
-    let secrets = files::secrets_of(folder).await;
-    let limits = StartLimits::default();
-    let started =
-        stack::start(&docker, &compose, &generated, stack, Phase::Services, &limits, &secrets, &None)
-            .await
-            .map_err(|error| with_log(&error, &secrets))?;
+    let secrets = secrets_of(&folder).await;
+    let starter = starter(&docker, &secrets);
+    let started = stack::start(&starter, &compose, &generated, stack, Phase::Services)
+        .await
+        .map_err(|error| with_log(&error))?;
     Ok(Some(format!("{} containers in {}", started.len(), stack.color)))
 }
 
-fn with_log(error: &stack::StackError, secrets: &Secrets) -> String {
-    let lines: Vec<String> =
-        error.log().iter().map(|line| format!("  {}", secrets.mask(line))).collect();
+fn starter<'a>(docker: &'a Docker, secrets: &'a Secrets) -> Starter<'a> {
+    Starter { docker, limits: StartLimits::default(), secrets, progress: None }
+}
+
+/// The values that must not be shown. Where they cannot be read nothing is masked by value, and
+/// what sounds like a secret still is.
+async fn secrets_of(folder: &Path) -> Secrets {
+    files::secrets_of(folder).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the secrets of a release cannot be read");
+        Secrets::none()
+    })
+}
+
+fn with_log(error: &stack::StackError) -> String {
+    let lines: Vec<String> = error.log().iter().map(|line| format!("  {}", line.text)).collect();
     match lines.is_empty() {
         true => error.to_string(),
         false => format!("{error}\n{}", lines.join("\n")),
     }
 }
 
-async fn wake(
-    settings: &StackSettings,
-    release: ReleaseId,
-    color: Color,
-    work: &Work,
-) -> Text {
+async fn wake(settings: &StackSettings, release: ReleaseId, color: Color, work: &Work) -> Text {
     let docker = docker(settings).await?;
     let project = work.projects.get(color).clone().unwrap_or_else(|| settings.project(color));
     match stack_of(settings, color, work).await? {
         Some(stack) => {
-            let limits = StartLimits::default();
-            let secrets = files::secrets_of(release_folder(settings, release)).await;
-            stack::start_again(&docker, &project, &stack, Phase::Services, &limits, &secrets)
+            let secrets = secrets_of(&release_folder(settings, release)).await;
+            stack::start_again(&starter(&docker, &secrets), &project, &stack, Phase::Services)
                 .await
-                .map_err(|error| with_log(&error, &secrets))?;
+                .map_err(|error| with_log(&error))?;
         }
         None => {
             for container in colored(settings, &docker, &project).await? {
@@ -392,12 +406,38 @@ async fn ready(settings: &StackSettings, color: Color, work: &Work) -> Text {
     }
 }
 
+/// The newest log lines of a project's services, or of one of them, with secrets masked.
+pub(super) async fn logs(
+    settings: &StackSettings,
+    (project, release): (&str, ReleaseId),
+    service: Option<&str>,
+    tail: usize,
+) -> Result<Vec<(String, String)>, String> {
+    let docker = docker(settings).await?;
+    let folder = release_folder(settings, release);
+    let secrets = if folder.exists() { secrets_of(&folder).await } else { Secrets::none() };
+    let mut found = Vec::new();
+    for container in colored(settings, &docker, project).await? {
+        let name = container.service().unwrap_or("?").to_owned();
+        if service.is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        for line in docker.log_tail(&container, tail).await.map_err(text)? {
+            let shown = format!("{} {}", line.time, secrets.mask(&line.text));
+            found.push((line.time.clone(), (name.clone(), shown)));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let skipped = found.len().saturating_sub(tail);
+    Ok(found.into_iter().skip(skipped).map(|(_, line)| line).collect())
+}
+
 /// The newest log lines of each container of a color that wrote any.
 async fn last_lines(settings: &StackSettings, color: Color, work: &Work) -> String {
     let Ok(docker) = docker(settings).await else { return String::new() };
     let project = work.projects.get(color).clone().unwrap_or_else(|| settings.project(color));
     let secrets = match work.release {
-        Some((release, _)) => files::secrets_of(release_folder(settings, release)).await,
+        Some((release, _)) => secrets_of(&release_folder(settings, release)).await,
         None => Secrets::none(),
     };
     let mut text = String::new();
@@ -433,13 +473,13 @@ async fn move_singletons(
             let release = stack.release;
             let folder = release_folder(settings, release);
             let generated = files::generated(&folder, &stack);
-            let secrets = files::secrets_of(folder).await;
-            let (compose, limits) = (Compose::new(settings), StartLimits::default());
-            stack::start(
-                &docker, &compose, &generated, &stack, Phase::Singletons, &limits, &secrets, &None,
-            )
-            .await
-            .map_err(|error| with_log(&error, &secrets))?;
+            let secrets = secrets_of(&folder).await;
+            let starter = starter(&docker, &secrets);
+            let compose = Compose::new(settings);
+            let started = stack::start(&starter, &compose, &generated, &stack, Phase::Singletons)
+                .await
+                .map_err(|error| with_log(&error))?;
+            work.moved_singletons |= !started.is_empty();
         }
         None => {
             for container in colored(settings, &docker, &project).await? {
@@ -477,7 +517,7 @@ pub(super) async fn endpoints(
     let docker = docker(settings).await?;
     let containers = colored(settings, &docker, project).await?;
     let mut found: BTreeMap<ServiceName, Vec<Endpoint>> = BTreeMap::new();
-    for endpoint in stack::endpoints(&containers) {
+    for endpoint in stack::endpoints(&containers).map_err(text)? {
         found.entry(endpoint.service.clone()).or_default().push(endpoint);
     }
     Ok(found)
@@ -495,7 +535,7 @@ pub(super) async fn forget(settings: &StackSettings, release: ReleaseId) {
     }
     let folder = release_folder(settings, release);
     if folder.exists() {
-        log(files::remove_release(folder).await);
+        log(files::remove_release(&folder).await);
     }
 }
 

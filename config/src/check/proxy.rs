@@ -35,6 +35,7 @@ pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Si
         drain_deadline: deadline(drain, Duration::from_secs(30), sink),
         error_pages: pages.map(|at| error_pages(&at.value, around, sink)).unwrap_or_default(),
         via: raw.and_then(|raw| raw.via.as_ref()).is_none_or(|at| at.value),
+        access_log: raw.and_then(|raw| raw.access_log.as_ref()).map(|at| around.path(Some(at), "")),
     }
 }
 
