@@ -10,3 +10,7 @@ mod fixture;
 #[cfg(test)]
 #[expect(dead_code, reason = "the tests of the commands use the rest of it")]
 mod harness;
+#[cfg(test)]
+mod netns;
+#[cfg(test)]
+mod redirect;

@@ -1,0 +1,3 @@
+//! Everything outside of this process that Cutover observes or changes.
+
+pub mod redirect;
