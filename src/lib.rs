@@ -1,4 +1,5 @@
 //! Cutover.
 
+pub mod adopt;
 pub mod host;
 pub mod journal;

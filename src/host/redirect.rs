@@ -11,6 +11,7 @@
 //! INVARIANT: the table is replaced as a whole, in one transaction; there is no moment without a
 //! rule between two versions of it, and removing it leaves open connections where they are.
 
+pub mod count;
 pub mod firewall;
 pub mod landing;
 pub mod left;
@@ -19,10 +20,9 @@ pub mod outside;
 mod ruleset;
 mod tool;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
-
+pub use cutover_model::lead::{Landing, Lead, Redirect, WhenDead};
 pub use outside::Reach;
 pub use ruleset::{Ruleset, Scope};
 
@@ -63,68 +63,7 @@ impl RedirectError {
     }
 }
 
-/// A public port that is led. An unspecified address means every address of this host in its
-/// family, exactly as a listener on it would take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Lead {
-    /// The address that the old owner listens on.
-    pub address: IpAddr,
-    /// The public port.
-    pub port: u16,
-}
-
-impl Lead {
-    /// The leads of a port that is open on all addresses, IPv4 and IPv6.
-    #[must_use]
-    pub fn everywhere(port: u16) -> [Self; 2] {
-        [
-            Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port },
-            Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), port },
-        ]
-    }
-}
-
-/// Where the proxy takes what is led to it: a transparent listener on loopback for each family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Landing {
-    /// For IPv4.
-    pub v4: SocketAddrV4,
-    /// For IPv6; `None` on a host without it.
-    pub v6: Option<SocketAddrV6>,
-}
-
-/// What happens to new connections while nothing listens on the landing, that is while the proxy
-/// is down.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenDead {
-    /// The old owner answers them, as before the adoption. Right while it still runs the stable
-    /// release.
-    OldOwner,
-    /// They wait: the client's own retransmission (after 1 s) finds the restarted proxy. Nobody is
-    /// refused, and nobody reaches a release that the split does not name.
-    #[default]
-    Wait,
-}
-
-/// A redirect as it is journalled: all that is needed to set it again after a reboot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redirect {
-    /// The nftables table, [`TABLE`] or a name that begins with it and `_`.
-    pub table: String,
-    /// What is led; sorted, without repetition.
-    pub leads: Vec<Lead>,
-    /// Where to.
-    pub landing: Landing,
-    /// What holds while the proxy is down.
-    pub when_dead: WhenDead,
-    /// The leads that the host's firewall must let in, because the old owner's traffic went around
-    /// it (Docker's ports do) and the proxy's does not.
-    #[serde(default)]
-    pub accept: Vec<Lead>,
-}
-
-/// What [`Redirect::assert`] found and did.
+/// What [`assert`] found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asserted {
     /// The rule stood as it should.
@@ -176,80 +115,74 @@ pub fn plan(
     Ok(Redirect { table: table.to_owned(), leads, landing, when_dead, accept: Vec::new() })
 }
 
-impl Redirect {
-    /// The ruleset that stands for this redirect.
-    #[must_use]
-    pub fn ruleset(&self) -> Ruleset {
-        Ruleset::new(self, Scope::Everyone)
-    }
+/// The ruleset that stands for a redirect.
+#[must_use]
+pub fn ruleset(redirect: &Redirect) -> Ruleset {
+    Ruleset::new(redirect, Scope::Everyone)
+}
 
-    /// The public ports, sorted.
-    #[must_use]
-    pub fn ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.leads.iter().map(|lead| lead.port).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ports
-    }
-
-    /// Makes the rule stand, whatever is there now: used at adoption, at boot and every 10 s.
-    ///
-    /// # Errors
-    /// When `nft` or the firewall's tool refuses.
-    pub async fn assert(&self) -> Result<Asserted, RedirectError> {
-        // The accepts go first: a rule without them would lose connections.
-        let opened = firewall::open(&self.accept).await?;
-        let ruleset = self.ruleset();
-        let found = match nft::observe(&ruleset).await? {
-            nft::Observed::Ours if opened == 0 => return Ok(Asserted::Stood),
-            nft::Observed::Ours => {
-                return Ok(Asserted::Set { found: "the firewall had lost its accept".into() });
-            }
-            nft::Observed::Absent => "no rule was there".to_owned(),
-            nft::Observed::Differs(how) => how,
-        };
-        nft::apply(&ruleset).await?;
-        Ok(Asserted::Set { found })
-    }
-
-    /// Takes the rule away: new connections go to whoever holds the ports, open ones stay.
-    ///
-    /// # Errors
-    /// When `nft` or the firewall's tool refuses. Nothing to remove is not an error.
-    pub async fn remove(&self) -> Result<(), RedirectError> {
-        nft::remove(&self.table).await?;
-        firewall::close(&self.accept).await
-    }
-
-    /// Finds out from a network namespace, before anything is live, whether the firewall lets in
-    /// what will be led, and notes in `accept` what it must be told to let in.
-    ///
-    /// # Errors
-    /// [`RedirectError::Refused`] when a lead that clients reach today would not be reached with
-    /// the accept either.
-    pub async fn settle_firewall(&mut self) -> Result<Vec<Reach>, RedirectError> {
-        let reach = outside::check(&self.leads).await?;
-        self.accept = reach
-            .iter()
-            .filter(|r| r.before == outside::Answer::Yes && r.after == outside::Answer::No)
-            .map(|r| r.lead)
-            .collect();
-        if self.accept.is_empty() {
-            return Ok(reach);
+/// Makes the rule stand, whatever is there now: used at adoption, at boot and every 10 s.
+///
+/// # Errors
+/// When `nft` or the firewall's tool refuses.
+pub async fn assert(redirect: &Redirect) -> Result<Asserted, RedirectError> {
+    // The accepts go first: a rule without them would lose connections.
+    let opened = firewall::open(&redirect.accept).await?;
+    let ruleset = ruleset(redirect);
+    let found = match nft::observe(&ruleset).await? {
+        nft::Observed::Ours if opened == 0 => return Ok(Asserted::Stood),
+        nft::Observed::Ours => {
+            return Ok(Asserted::Set { found: "the firewall had lost its accept".into() });
         }
-        firewall::open(&self.accept).await?;
-        let again = outside::check(&self.accept).await?;
-        if let Some(lost) = again.iter().find(|r| r.after != outside::Answer::Yes) {
-            firewall::close(&self.accept).await?;
-            return Err(RedirectError::Refused(format!(
-                "port {} would not be reached from outside once it is led to Cutover: something in \
-                 this host's firewall drops it, even with an accept in every input chain. \
-                 Nothing was changed",
-                lost.lead.port
-            )));
-        }
-        Ok(reach)
+        nft::Observed::Absent => "no rule was there".to_owned(),
+        nft::Observed::Differs(how) => how,
+    };
+    nft::apply(&ruleset).await?;
+    Ok(Asserted::Set { found })
+}
+
+/// Takes the rule away: new connections go to whoever holds the ports, open ones stay.
+///
+/// # Errors
+/// When `nft` or the firewall's tool refuses. Nothing to remove is not an error.
+pub async fn remove(redirect: &Redirect) -> Result<(), RedirectError> {
+    nft::remove(&redirect.table).await?;
+    firewall::close(&redirect.accept).await
+}
+
+/// Finds out from a network namespace, before anything is live, whether the firewall lets in what
+/// will be led, and notes in `accept` what it must be told to let in (and was told by now).
+///
+/// # Errors
+/// [`RedirectError::Refused`] when a lead that clients reach today would not be reached with the
+/// accept either.
+pub async fn settle_firewall(redirect: &mut Redirect) -> Result<Vec<Reach>, RedirectError> {
+    let reach = outside::check(&redirect.leads).await?;
+    redirect.accept = reach
+        .iter()
+        .filter(|r| r.before == outside::Answer::Yes && r.after == outside::Answer::No)
+        .map(|r| r.lead)
+        .collect();
+    if redirect.accept.is_empty() {
+        return Ok(reach);
     }
+    firewall::open(&redirect.accept).await?;
+    let again = match outside::check(&redirect.accept).await {
+        Ok(again) => again,
+        Err(error) => {
+            firewall::close(&redirect.accept).await?;
+            return Err(error);
+        }
+    };
+    if let Some(lost) = again.iter().find(|r| r.after != outside::Answer::Yes) {
+        firewall::close(&redirect.accept).await?;
+        return Err(RedirectError::Refused(format!(
+            "port {} would not be reached from outside once it is led to Cutover: something in this \
+             host's firewall drops it, even with an accept in every input chain. Nothing was changed",
+            lost.lead.port
+        )));
+    }
+    Ok(reach)
 }
 
 #[cfg(test)]
@@ -257,10 +190,7 @@ mod tests {
     use super::*;
 
     fn landing() -> Landing {
-        Landing {
-            v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18080),
-            v6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 18080, 0, 0)),
-        }
+        Landing::on_loopback(18080)
     }
 
     #[test]
@@ -271,7 +201,7 @@ mod tests {
         let second = plan(TABLE, &two, landing(), WhenDead::Wait).unwrap();
         assert_eq!(first, second);
         assert_eq!(first.ports(), [80, 3001]);
-        assert_eq!(first.ruleset().text(), second.ruleset().text());
+        assert_eq!(ruleset(&first).text(), ruleset(&second).text());
     }
 
     #[test]

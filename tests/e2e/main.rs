@@ -6,6 +6,8 @@
 #![cfg(feature = "e2e")]
 
 #[cfg(test)]
+mod adopt;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 #[expect(dead_code, reason = "the tests of the commands use the rest of it")]

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at once when its machine misbehaves")]
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cutover::host::redirect::landing::{self, Sharing};
 use cutover::host::redirect::outside::Answer;
 use cutover::host::redirect::{
-    Asserted, Landing, Lead, Redirect, TABLE, WhenDead, left, nft, plan,
+    self, Asserted, Landing, Lead, Redirect, TABLE, WhenDead, left, nft, plan,
 };
 
 use crate::netns::{
@@ -21,10 +21,7 @@ const PUBLIC: u16 = 80;
 const LANDING: u16 = 18_080;
 
 fn landing() -> Landing {
-    Landing {
-        v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, LANDING),
-        v6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, LANDING, 0, 0)),
-    }
+    Landing::on_loopback(LANDING)
 }
 
 fn redirect(when_dead: WhenDead) -> Redirect {
@@ -69,17 +66,17 @@ fn from_outside() -> Vec<SocketAddr> {
 
 fn assert_rule(host: &Space, redirect: &Redirect) -> Asserted {
     let redirect = redirect.clone();
-    host.block_on(move || async move { redirect.assert().await.unwrap() })
+    host.block_on(move || async move { redirect::assert(&redirect).await.unwrap() })
 }
 
 fn remove_rule(host: &Space, redirect: &Redirect) {
     let redirect = redirect.clone();
-    host.block_on(move || async move { redirect.remove().await.unwrap() });
+    host.block_on(move || async move { redirect::remove(&redirect).await.unwrap() });
 }
 
 fn settled(host: &Space, mut redirect: Redirect) -> (Redirect, Vec<Answer>) {
     host.block_on(move || async move {
-        let reach = redirect.settle_firewall().await.unwrap();
+        let reach = redirect::settle_firewall(&mut redirect).await.unwrap();
         let answers = reach.iter().flat_map(|r| [r.before, r.after]).collect();
         (redirect, answers)
     })
@@ -214,7 +211,7 @@ fn a_rule_that_somebody_damaged_is_set_again() {
     }
     remove_rule(&net.host, &redirect);
     remove_rule(&net.host, &redirect);
-    let ruleset = redirect.ruleset();
+    let ruleset = redirect::ruleset(&redirect);
     let seen = net.host.block_on(move || async move { nft::observe(&ruleset).await.unwrap() });
     assert_eq!(seen, nft::Observed::Absent);
 }
@@ -260,13 +257,17 @@ fn a_port_on_loopback_stays_on_loopback() {
 }
 
 /// An nginx of the host that owns the public port.
-struct Nginx {
+pub(crate) struct Nginx {
     master: Child,
     _folder: tempfile::TempDir,
 }
 
 impl Nginx {
-    fn start(host: &Space) -> Self {
+    pub(crate) fn pid(&self) -> u32 {
+        self.master.id()
+    }
+
+    pub(crate) fn start(host: &Space) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
         let text = format!(
@@ -388,10 +389,7 @@ fn dockers_own_published_port_is_led_and_taken_back() {
     let (published, outside) = (Published::start(), Outside::new());
     let machine = Space::machine();
     let port = landing::free_port().unwrap();
-    let landing = Landing {
-        v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
-        v6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0)),
-    };
+    let landing = Landing::on_loopback(port);
     let _new = Server::start(&machine, "NEW", move || {
         let (v4, v6) = (SocketAddr::from(landing.v4), SocketAddr::from(landing.v6.unwrap()));
         [v4, v6].map(|address| landing::listen(address, Sharing::Alone).unwrap()).into()
@@ -424,7 +422,7 @@ fn a_led_port_outlives_the_container_that_published_it() {
     let published = Published::start();
     let machine = Space::machine();
     let port = landing::free_port().unwrap();
-    let landing = Landing { v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), v6: None };
+    let landing = Landing { v6: None, ..Landing::on_loopback(port) };
     let _new = Server::start(&machine, "NEW", move || {
         vec![landing::listen(SocketAddr::from(landing.v4), Sharing::Alone).unwrap()]
     });

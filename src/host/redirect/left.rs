@@ -29,8 +29,7 @@ pub(crate) struct Line {
 }
 
 pub(crate) const ESTABLISHED: u8 = 0x01;
-#[cfg(test)]
-const LISTEN: u8 = 0x0a;
+pub(crate) const LISTEN: u8 = 0x0a;
 
 /// Counts open connections to the public `ports` that are not ours, on this host and inside the
 /// containers.

@@ -155,30 +155,26 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
-
     use super::super::{Landing, TABLE, plan};
     use super::*;
 
     fn redirect(leads: &[Lead], when_dead: WhenDead) -> Redirect {
-        let landing = Landing {
-            v4: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18080),
-            v6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 18080, 0, 0)),
-        };
-        plan(TABLE, leads, landing, when_dead).unwrap()
+        plan(TABLE, leads, Landing::on_loopback(18080), when_dead).unwrap()
     }
 
     #[test]
     fn a_port_on_every_address_is_led_in_both_families() {
         let mut leads = Lead::everywhere(80).to_vec();
         leads.extend(Lead::everywhere(3001));
-        insta::assert_snapshot!(redirect(&leads, WhenDead::Wait).ruleset().text());
+        insta::assert_snapshot!(
+            Ruleset::new(&redirect(&leads, WhenDead::Wait), Scope::Everyone).text()
+        );
     }
 
     #[test]
     fn a_port_on_loopback_only_is_not_opened_to_others() {
         let lead = Lead { address: "127.0.0.1".parse().unwrap(), port: 3001 };
-        let text = redirect(&[lead], WhenDead::OldOwner).ruleset().text();
+        let text = Ruleset::new(&redirect(&[lead], WhenDead::OldOwner), Scope::Everyone).text();
         assert!(text.contains("ip daddr 127.0.0.1 tcp dport { 3001 } tproxy ip to"), "{text}");
         assert!(!text.contains("fib"), "{text}");
         assert!(!text.contains("drop"), "{text}");
@@ -189,7 +185,8 @@ mod tests {
         let one = redirect(&Lead::everywhere(80), WhenDead::Wait);
         let mut two = one.clone();
         two.landing.v4.set_port(18081);
-        assert_ne!(one.ruleset().comment(), two.ruleset().comment());
+        let comment = |redirect| Ruleset::new(redirect, Scope::Everyone).comment();
+        assert_ne!(comment(&one), comment(&two));
     }
 
     #[test]
