@@ -1,8 +1,8 @@
 //! Adoption: Cutover takes the public ports of an application that runs, and gives them back.
 //!
 //! Owns who holds a port, the plan that the operator reads, the comparison after the hand-over with
-//! its way back, and the rule's upkeep. Does not journal, route or probe: the controller writes each
-//! intent down before it calls here, and hands in what the proxy counted.
+//! its way back, and the rule's upkeep. Does not journal, route or probe: the controller writes
+//! each intent down before it calls here, and hands in what the proxy counted.
 //!
 //! INVARIANT: nothing here stops, starts or restarts a container of the adopted application, and
 //! every function may run twice.

@@ -1,8 +1,8 @@
 //! Leaving: the ports go back to plain compose, without a refused connection.
 //!
-//! Two ways. While the old containers still hold the ports and run the release that serves, the rule
-//! goes and that is all. Otherwise compose puts the release that serves on the ports while the rule
-//! still leads to the proxy, and the rule goes when those containers answer.
+//! Two ways. While the old containers still hold the ports and run the release that serves, the
+//! rule goes and that is all. Otherwise compose puts the release that serves on the ports while the
+//! rule still leads to the proxy, and the rule goes when those containers answer.
 //!
 //! INVARIANT: the rule is removed last. The operator's files are read, never written.
 

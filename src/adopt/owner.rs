@@ -1,7 +1,7 @@
 //! Who holds the public ports now.
 //!
-//! Reads the kernel's table of listeners and `/proc`, and is told what Docker publishes (a port that
-//! Docker forwards by rule alone has no listener). Changes nothing.
+//! Reads the kernel's table of listeners and `/proc`, and is told what Docker publishes (a port
+//! that Docker forwards by rule alone has no listener). Changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

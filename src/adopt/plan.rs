@@ -267,8 +267,8 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "Containers restarted: 0.  Database: not touched.  Way back at any time, in one second: \
-             cutover leave"
+            "Containers restarted: 0.  Database: not touched.  Way back at any time, in one \
+             second: cutover leave"
         )
     }
 }

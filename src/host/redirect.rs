@@ -5,8 +5,8 @@
 //!
 //! How: `tproxy` hands a connection to a listener on loopback *without* changing its addresses, so
 //! the firewall still sees the public port, and the proxy still sees the client and the port it
-//! asked for. Docker's own `DNAT` is kept away by an identity `dnat` just before it: a connection is
-//! translated once only.
+//! asked for. Docker's own `DNAT` is kept away by an identity `dnat` just before it: a connection
+//! is translated once only.
 //!
 //! INVARIANT: the table is replaced as a whole, in one transaction; there is no moment without a
 //! rule between two versions of it, and removing it leaves open connections where they are.
@@ -78,8 +78,8 @@ pub enum Asserted {
 /// Plans a redirect of `leads` to `landing`, to stand in `table`.
 ///
 /// # Errors
-/// [`RedirectError::Refused`] for a table that is not ours by its name, for no lead at all, port 0, the landing's own port, or IPv6 leads
-/// without an IPv6 landing.
+/// [`RedirectError::Refused`] for a table that is not ours by its name, for no lead at all, port 0,
+/// the landing's own port, or IPv6 leads without an IPv6 landing.
 pub fn plan(
     table: &str,
     leads: &[Lead],
@@ -177,8 +177,9 @@ pub async fn settle_firewall(redirect: &mut Redirect) -> Result<Vec<Reach>, Redi
     if let Some(lost) = again.iter().find(|r| r.after != outside::Answer::Yes) {
         firewall::close(&redirect.accept).await?;
         return Err(RedirectError::Refused(format!(
-            "port {} would not be reached from outside once it is led to Cutover: something in this \
-             host's firewall drops it, even with an accept in every input chain. Nothing was changed",
+            "port {} would not be reached from outside once it is led to Cutover: something in \
+             this host's firewall drops it, even with an accept in every input chain. Nothing was \
+             changed",
             lost.lead.port
         )));
     }

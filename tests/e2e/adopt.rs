@@ -1,8 +1,6 @@
 //! Adoption and leaving, for real: firewalls that swallow, owners that are found, compose that
 //! takes the ports back.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at once when its machine misbehaves")]
-
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

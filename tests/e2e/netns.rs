@@ -1,10 +1,8 @@
 //! A host of its own for a test: network namespaces, tiny servers and clients in a loop.
 //!
-//! The namespaces stand for the host, for a client outside of it and for a container behind it. They
-//! are gone when the value is dropped. Servers and clients are threads of the test that have entered
-//! a namespace; they end when their handle is dropped or stopped.
-
-#![expect(clippy::unwrap_used, reason = "a test ends at once when its machine misbehaves")]
+//! The namespaces stand for the host, for a client outside of it and for a container behind it.
+//! They are gone when the value is dropped. Servers and clients are threads of the test that have
+//! entered a namespace; they end when their handle is dropped or stopped.
 
 use std::collections::BTreeMap;
 use std::future::Future;

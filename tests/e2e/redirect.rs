@@ -1,7 +1,5 @@
 //! The redirect rule, for real: namespaces, nftables, firewalls, clients in a loop.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at once when its machine misbehaves")]
-
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

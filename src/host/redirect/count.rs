@@ -1,8 +1,8 @@
 //! Counts new connections for public ports: how many arrive at this host, how many the firewall
 //! lets in.
 //!
-//! A table of its own with counters only; it changes no packet's way. It tells a firewall that drops
-//! what is led (many arrive, none pass) from a quiet hour (none arrive).
+//! A table of its own with counters only; it changes no packet's way. It tells a firewall that
+//! drops what is led (many arrive, none pass) from a quiet hour (none arrive).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn counters_are_read_by_their_comment() {
         let text = r#"{"nftables":[{"table":{}},
-            {"rule":{"comment":"arrived ipv4","expr":[{"match":{}},{"counter":{"packets":7,"bytes":1}}]}},
+            {"rule":{"comment":"arrived ipv4",
+                "expr":[{"match":{}},{"counter":{"packets":7,"bytes":1}}]}},
             {"rule":{"comment":"passed ipv4","expr":[{"counter":{"packets":5,"bytes":1}}]}},
             {"rule":{"expr":[{"counter":{"packets":99,"bytes":1}}]}}]}"#;
         let seen = arrivals(text).unwrap();

@@ -1,8 +1,8 @@
 //! The listeners that a redirect leads to, and the bind that follows the release of a port.
 //!
 //! A landing is a listener on loopback that may take connections for other addresses
-//! (`IP_TRANSPARENT`, which asks for `CAP_NET_ADMIN`). It serves nothing: what is accepted from it is
-//! the proxy's business.
+//! (`IP_TRANSPARENT`, which asks for `CAP_NET_ADMIN`). It serves nothing: what is accepted from it
+//! is the proxy's business.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -133,12 +133,20 @@ mod tests {
 
     #[test]
     fn the_kernels_lines_are_read() {
-        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-   0: 0100007F:0050 0200090A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 20 4 30 10 -1\n\
-   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4712 1\n\
-   2: 0000000000000000FFFF00000100007F:0050 0000000000000000FFFF00000100007F:0051 01 0:0 0:0 0 0 0 4713 1\n\
-   3: garbage\n";
-        let lines = parse(text);
+        let rest = "00000000:00000000 00:00000000 00000000     0        0";
+        let v6 = |last: &str| format!("{}{last}", "0".repeat(24));
+        let mapped = format!("{}FFFF00000100007F", "0".repeat(16));
+        let any = "0".repeat(32);
+        let text = [
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid"
+                .into(),
+            format!("   0: 0100007F:0050 0200090A:9C40 01 {rest} 4711 1 0 20 4 30 10 -1"),
+            format!("   1: {}:0050 {any}:0000 0A {rest} 4712 1", v6("01000000")),
+            format!("   2: {mapped}:0050 {mapped}:0051 01 {rest} 4713 1"),
+            "   3: garbage".to_owned(),
+        ]
+        .join("\n");
+        let lines = parse(&text);
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0].local, "127.0.0.1:80".parse().unwrap());
         assert_eq!(lines[0].peer, "10.9.0.2:40000".parse().unwrap());

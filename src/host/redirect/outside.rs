@@ -141,7 +141,8 @@ impl Wire {
         );
         nft::apply(&ruleset).await?;
         let after = self.connect_all(leads).await?;
-        // Only what arrived at our own listener proves the way; a connection may have gone elsewhere.
+        // Only what arrived at our own listener proves the way; a connection may have gone
+        // elsewhere.
         let landed = arrived(&v4) + v6.as_ref().map_or(0, arrived);
         let expected = after.iter().filter(|answer| **answer == Answer::Yes).count();
         if landed < expected {

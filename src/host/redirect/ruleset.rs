@@ -1,7 +1,7 @@
 //! The nftables text of a redirect.
 //!
-//! Pure: a redirect in, text out. Every rule carries the digest of the whole in its comment, so that
-//! a look at the kernel's table tells whether it is this ruleset or another one.
+//! Pure: a redirect in, text out. Every rule carries the digest of the whole in its comment, so
+//! that a look at the kernel's table tells whether it is this ruleset or another one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

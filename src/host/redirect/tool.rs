@@ -1,7 +1,7 @@
 //! Runs the small network tools of the host: `nft`, `iptables`, `ip`.
 //!
-//! Never through a shell, with an empty standard input or the text given, and with a time limit. Their
-//! answers are cut to a bound. Knows nothing of what the tools are asked.
+//! Never through a shell, with an empty standard input or the text given, and with a time limit.
+//! Their answers are cut to a bound. Knows nothing of what the tools are asked.
 
 use std::process::Stdio;
 use std::time::Duration;
