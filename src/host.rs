@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The host: everything outside of this program that an operation looks at or changes.
 //!
 //! Owns the adapters to Docker, `docker compose`, git, `/proc` and the release folders: plain async
@@ -50,3 +51,8 @@ pub enum HostError {
     #[error(transparent)]
     Probe(#[from] probe::ProbeError),
 }
+=======
+//! Everything outside of this process that Cutover observes or changes.
+
+pub mod redirect;
+>>>>>>> adopt

@@ -3,6 +3,7 @@
 //! This library is the program's inside; `ARCHITECTURE.md` is its map. Traffic is `cutover_proxy`'s,
 //! decisions are `cutover_model`'s, the operator's file is `cutover_config`'s.
 
+pub mod adopt;
 pub mod analysis;
 pub mod api;
 pub mod controller;

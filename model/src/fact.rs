@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
-use crate::{Color, Millis, OperationId, ReleaseId, Salt, Split, Weight};
+use crate::{Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// Who asked, as the socket's peer credentials or the automation say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,8 +264,8 @@ pub enum Fact {
     },
     /// New connections to these public ports are led to the proxy by a rule of ours.
     PortsTaken {
-        /// Public port and the proxy's own port for it.
-        ports: Vec<(u16, u16)>,
+        /// The rule, complete: set again at every start and every 10 s.
+        rule: Box<Redirect>,
     },
     /// The rule is gone.
     PortsGiven,

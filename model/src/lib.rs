@@ -7,6 +7,7 @@
 
 pub mod fact;
 pub mod ids;
+pub mod lead;
 pub mod plan;
 pub mod release;
 pub mod rollout;
@@ -18,6 +19,7 @@ pub use fact::{
 pub use ids::{
     AppName, Epoch, Generation, IdError, Millis, OperationId, ReleaseId, Salt, Seq, ServiceName,
 };
+pub use lead::{Landing, Lead, Redirect, WhenDead};
 pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
 pub use release::{Release, ReleaseState, Standing};
 pub use rollout::{

@@ -19,7 +19,7 @@ pub use refusal::{Refusal, Way};
 use crate::fact::{AppKind, Ending, OperationKind, Step};
 use crate::release::{ReleaseState, Standing};
 use crate::split::ByColor;
-use crate::{Actor, Color, Millis, OperationId, ReleaseId, Salt, Split, Weight};
+use crate::{Actor, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// How many ended operations the state remembers; older ones are in the journal.
 pub const OPERATIONS_KEPT: usize = 64;
@@ -49,8 +49,9 @@ pub struct AppState {
     pub newest_operation: OperationId,
     /// The number of the newest release.
     pub newest_release: ReleaseId,
-    /// Public ports led to the proxy by a rule of ours: public port, proxy's port.
-    pub ports: Vec<(u16, u16)>,
+    /// The rule that leads public ports to the proxy while somebody else holds them.
+    #[serde(default)]
+    pub redirect: Option<Redirect>,
 }
 
 /// One attempt to move a release to stable.
@@ -135,7 +136,7 @@ impl Default for AppState {
             moves: 0,
             newest_operation: OperationId(0),
             newest_release: ReleaseId(0),
-            ports: Vec::new(),
+            redirect: None,
         }
     }
 }

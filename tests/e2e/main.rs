@@ -6,7 +6,13 @@
 #![cfg(feature = "e2e")]
 
 #[cfg(test)]
+mod adopt;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 #[expect(dead_code, reason = "the tests of the commands use the rest of it")]
 mod harness;
+#[cfg(test)]
+mod netns;
+#[cfg(test)]
+mod redirect;

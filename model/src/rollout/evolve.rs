@@ -101,8 +101,8 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         Fact::SplitChanged { number, before, after, operation } => {
             evolve_split(state, happened, *number, (*before, *after), *operation)?;
         }
-        Fact::PortsTaken { ports } => state.ports.clone_from(ports),
-        Fact::PortsGiven => state.ports.clear(),
+        Fact::PortsTaken { rule } => state.redirect = Some((**rule).clone()),
+        Fact::PortsGiven => state.redirect = None,
         Fact::ActionIntended { .. }
         | Fact::ActionDone { .. }
         | Fact::ActionFailed { .. }

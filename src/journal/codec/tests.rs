@@ -90,13 +90,20 @@ fn story() -> Vec<Fact> {
     let deploy = OperationKind::Deploy { release: r(2) };
     let rollback = OperationKind::Rollback { to: r(1), from: Some(r(2)) };
     let start = Action::Start { release: r(2), color: Color::Green };
+    let rule = Redirect {
+        table: "cutover".to_owned(),
+        leads: Lead::everywhere(80).to_vec(),
+        landing: Landing::on_loopback(10_080),
+        when_dead: WhenDead::Wait,
+        accept: Lead::everywhere(80)[..1].to_vec(),
+    };
     vec![
         Fact::AppDefined { kind: AppKind::Compose, stable: Color::Blue },
         Fact::OperationStarted { operation: o(1), what: OperationKind::Adopt, request: None },
         Fact::ReleaseMade { release: Box::new(r1) },
         Fact::ReleaseIs { release: r(1), state: ReleaseState::Warm },
         Fact::ReleaseProven { release: r(1) },
-        Fact::PortsTaken { ports: vec![(80, 10_080)] },
+        Fact::PortsTaken { rule: Box::new(rule) },
         Fact::OperationEnded { operation: o(1), ending: Ending::Done },
         Fact::OperationStarted { operation: o(2), what: deploy, request: Some("q-1".to_owned()) },
         Fact::ReleaseMade { release: Box::new(r2) },
