@@ -70,12 +70,10 @@ section! {
         max_connections: Number<1, 1_000_000>,
         /// How long requests may go on after their color was replaced. Default: 30s.
         drain_deadline: Span,
-        /// Files with pages for the proxy's own answers, by status.
-        error_pages: Keyed<FilePath>,
         /// Whether the header Via is added. Default: true.
         via: bool,
     }
-    not yet: access_log, shield;
+    not yet: access_log, error_pages, shield;
 }
 
 section! {
