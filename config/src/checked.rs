@@ -66,8 +66,6 @@ pub struct Proxy {
     pub max_connections: u32,
     /// How long requests may go on after their color was replaced, and at the end of the program.
     pub drain_deadline: Duration,
-    /// Pages for the proxy's own answers, by status.
-    pub error_pages: BTreeMap<u16, PathBuf>,
     /// Whether `Via` is added to requests and answers.
     pub via: bool,
     /// The file that gets one JSON line for each request; `None`: no access log.

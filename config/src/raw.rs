@@ -70,14 +70,12 @@ section! {
         max_connections: Number<1, 1_000_000>,
         /// How long requests may go on after their color was replaced. Default: 30s.
         drain_deadline: Span,
-        /// Files with pages for the proxy's own answers, by status.
-        error_pages: Keyed<FilePath>,
         /// Whether the header Via is added. Default: true.
         via: bool,
         /// File that gets one JSON line for each request. Default: none.
         access_log: FilePath,
     }
-    not yet: shield;
+    not yet: error_pages, shield;
 }
 
 section! {

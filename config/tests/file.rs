@@ -142,7 +142,7 @@ fn an_app_is_compose_or_static_and_says_so_by_its_keys() {
          [apps.fixed]\nendpoints.green = { web = \"127.0.0.1:9001\" }\nshared = [\"db\"]\n\
          volumes = { a = \"shared\" }\nroutes = [{ path = \"/f\", service = \"web\" }]\n\
          [apps.Shop]\ncompose = []\nroutes = []\n\
-         [apps.both-blue]\ncompose = \"d.yml\"\nproject = \"both-blue-green\"\n\
+         [apps.both-blue]\ncompose = \"d.yml\"\n\n\
          routes = [{ path = \"/b\", service = \"web\", port = 1 }]\n";
     insta::assert_snapshot!("kinds", refused(text));
 }
@@ -164,7 +164,7 @@ fn values_out_of_range_say_the_range() {
          [apps.shop.probe]\npath = \"api\"\nattempts = 2\npasses = 3\ntimeout = \"0s\"\nexpect = \"2x\"\n\
          [apps.shop.migrations]\nservice = \"back end\"\ncommand = \"\"\n\
          [proxy]\nworkers = 0\nmax_connections = \"many\"\ndrain_deadline = \"30\"\nvia = \"yes\"\n\
-         trusted_proxies = [\"10.1.0.0/8\", \"proxy\"]\nerror_pages = {{ 200 = \"ok.html\" }}\n\
+         trusted_proxies = [\"10.1.0.0/8\", \"proxy\"]\n\n\
          cookie = {{ same_site = \"none\", secure = \"sometimes\" }}\n\
          [proxy.timeouts]\nheader = \"-1s\"\nidle = \"2 years\"\nbody = \"1s\"\n"
     ));

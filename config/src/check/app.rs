@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cutover_model::AppName;
 
-use super::{Surroundings, compose, database, duration, endpoints, rollout, routes};
+use super::{Surroundings, compose, database, duration, endpoints, no_effect, rollout, routes};
 use crate::checked::{Admin, App, AppKind, Listener, Probe, StatusRange, Sticky};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawConfig, RawProbe};
@@ -75,6 +75,9 @@ fn check(entry: &Named<RawApp>, outside: &Outside<'_>, sticky: &Sticky, sink: &m
     let kind = kind(entry, outside, sink);
     let contacts = raw.contacts.as_ref();
     let own_sticky = raw.sticky.as_ref();
+    if let Some(keep_warm) = &raw.keep_warm {
+        no_effect(keep_warm, "the old color stays up until the next deploy", sink);
+    }
     let app = App {
         routes: routes::check(raw, place, &kind, outside.listeners, sink),
         kind,
@@ -134,7 +137,7 @@ fn kind(entry: &Named<RawApp>, outside: &Outside<'_>, sink: &mut Sink) -> AppKin
             let endpoints = endpoints::check(endpoints, outside.listeners, outside.admin, sink);
             AppKind::Static(endpoints)
         }
-        _ => AppKind::Compose(Box::new(compose::check(&entry.name, raw, outside.around, sink))),
+        _ => AppKind::Compose(Box::new(compose::check(raw, outside.around, sink))),
     }
 }
 
@@ -144,8 +147,6 @@ fn refuse_compose_keys(raw: &RawApp, sink: &mut Sink) {
         field.as_ref().map(|at| &at.place)
     }
     let keys = [
-        place(&raw.project),
-        place(&raw.profiles),
         place(&raw.shared),
         place(&raw.singletons),
         place(&raw.jobs),

@@ -14,12 +14,7 @@ use crate::read::{At, Keyed};
 const SHELL: &str = "&|;<>()$`\\\"'*?[]{}~#!\n";
 
 /// Checks the compose keys of an app.
-pub(super) fn check(
-    app: &At<String>,
-    raw: &RawApp,
-    around: &Surroundings,
-    sink: &mut Sink,
-) -> Compose {
+pub(super) fn check(raw: &RawApp, around: &Surroundings, sink: &mut Sink) -> Compose {
     if let Some(list) = raw.compose.as_ref().filter(|list| list.value.0.is_empty())
         && !sink.touched(&list.place.key)
     {
@@ -35,8 +30,6 @@ pub(super) fn check(
     refuse_both(raw, sink);
     Compose {
         files,
-        project: project(app, raw, sink),
-        profiles: plain(raw.profiles.as_ref()),
         shared,
         singletons,
         jobs: services(raw.jobs.as_ref(), sink),
@@ -47,10 +40,6 @@ pub(super) fn check(
         blank_ok: blank_ok(raw.blank_ok.as_ref(), sink),
         migrations: raw.migrations.as_ref().and_then(|at| migrations(at, around, sink)),
     }
-}
-
-fn plain(list: Option<&At<Vec<At<String>>>>) -> Vec<String> {
-    list.iter().flat_map(|list| &list.value).map(|at| at.value.clone()).collect()
 }
 
 /// Reads a list of service names.
@@ -82,25 +71,6 @@ fn refuse_both(raw: &RawApp, sink: &mut Sink) {
             );
         }
     }
-}
-
-fn project(app: &At<String>, raw: &RawApp, sink: &mut Sink) -> Option<String> {
-    let at = raw.project.as_ref()?;
-    let text = &at.value;
-    let good = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c));
-    if !good {
-        sink.wrong(&at.place, format!("\"{text}\" is not the name of a compose project"))
-            .hint("lower-case letters, digits, dashes and underscores; see `docker compose ls`");
-    }
-    if ["blue", "green"].iter().any(|color| *text == format!("{}-{color}", app.value)) {
-        sink.wrong(
-            &at.place,
-            format!("\"{text}\" is the name that Cutover gives one of its stacks"),
-        )
-        .hint("name your own project, or leave `project` out");
-    }
-    Some(text.clone())
 }
 
 fn classes<T: Copy>(keyed: Option<&At<Keyed<T>>>) -> BTreeMap<String, T> {

@@ -1,19 +1,16 @@
 //! `[proxy]`: settings of the data plane and their defaults.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Surroundings, deadline};
+use super::deadline;
 use crate::checked::{Cookie, Proxy, SameSite, Secure, Sticky, Timeouts};
 use crate::network::Network;
 use crate::problem::Sink;
 use crate::raw::{RawCookie, RawProxy, RawTimeouts};
-use crate::read::{At, Keyed};
-use crate::scalar::FilePath;
+use crate::read::At;
 
 /// Checks `[proxy]`, or makes the defaults.
-pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Sink) -> Proxy {
+pub(super) fn check(raw: Option<&RawProxy>, sink: &mut Sink) -> Proxy {
     let trusted = raw.and_then(|raw| raw.trusted_proxies.as_ref());
     let trusted_proxies = networks(trusted, &[], "anybody could claim any address", sink);
     let from = raw.and_then(|raw| raw.override_from.as_ref());
@@ -21,7 +18,6 @@ pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Si
     let sticky = raw.and_then(|raw| raw.sticky.as_ref());
     let most = raw.and_then(|raw| raw.max_connections.as_ref());
     let drain = raw.and_then(|raw| raw.drain_deadline.as_ref());
-    let pages = raw.and_then(|raw| raw.error_pages.as_ref());
     let cookie = raw.and_then(|raw| raw.cookie.as_ref());
     let timeouts = raw.and_then(|raw| raw.timeouts.as_ref());
     Proxy {
@@ -33,7 +29,6 @@ pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Si
         timeouts: self::timeouts(timeouts.map(|at| &at.value), sink),
         max_connections: most.map_or(20_000, |at| at.value.count()),
         drain_deadline: deadline(drain, Duration::from_secs(30), sink),
-        error_pages: pages.map(|at| error_pages(&at.value, around, sink)).unwrap_or_default(),
         via: raw.and_then(|raw| raw.via.as_ref()).is_none_or(|at| at.value),
         access_log: raw.and_then(|raw| raw.access_log.as_ref()).map(|at| around.path(Some(at), "")),
     }
@@ -80,25 +75,4 @@ fn timeouts(raw: Option<&RawTimeouts>, sink: &mut Sink) -> Timeouts {
         upstream_idle: get(|raw| &raw.upstream_idle, 4),
         tunnel_idle: get(|raw| &raw.tunnel_idle, 3600),
     }
-}
-
-fn error_pages(
-    raw: &Keyed<FilePath>,
-    around: &Surroundings,
-    sink: &mut Sink,
-) -> BTreeMap<u16, PathBuf> {
-    let mut pages = BTreeMap::new();
-    for page in &raw.0 {
-        let status = page.name.value.parse().ok().filter(|status| (400..600).contains(status));
-        match status {
-            Some(status) => {
-                pages.insert(status, around.file(&page.item, sink));
-            }
-            None => {
-                let what = format!("\"{}\" is not the status of an error", page.name.value);
-                sink.wrong(&page.name.place, what).hint("write it like 503 = \"pages/503.html\"");
-            }
-        }
-    }
-    pages
 }

@@ -30,7 +30,7 @@ pub struct App {
     pub probe: Probe,
     /// The steps of a deploy.
     pub rollout: Rollout,
-    /// How long the old color stays up; `None`: until the next deploy.
+    /// How long the old color stays up; `None`: until the next deploy. Has no effect in this version.
     pub keep_warm: Option<Duration>,
     /// Has no effect in this version.
     pub database: Option<Database>,
@@ -76,10 +76,6 @@ pub enum AppKind {
 pub struct Compose {
     /// The compose files in the order in which they are merged; at least one.
     pub files: Vec<PathBuf>,
-    /// The operator's own project, when it is not the one that compose would find.
-    pub project: Option<String>,
-    /// Profiles that are on, beside those that compose would find.
-    pub profiles: Vec<String>,
     /// Services that run once, for both colors.
     pub shared: BTreeSet<ServiceName>,
     /// Services that run in the stable color only.

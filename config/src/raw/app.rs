@@ -20,10 +20,6 @@ section! {
         compose: OneOrMany<FilePath>,
         /// Fixed endpoints instead of compose files.
         endpoints: RawEndpoints,
-        /// The project it runs under now, if compose would not find it by itself.
-        project: String,
-        /// Profiles that are on, beside those that compose would find.
-        profiles: Vec<At<String>>,
         /// Services that run once, for both colors: databases, queues, caches.
         shared: Vec<At<String>>,
         /// Services that run in the stable color only: workers, schedulers.
@@ -41,7 +37,8 @@ section! {
         networks: Keyed<NetworkClass>,
         /// Variables of the compose file that may be missing.
         blank_ok: Vec<At<String>>,
-        /// How long the old color stays up. Default: until the next deploy.
+        /// How long the old color stays up (accepted, has no effect in this version: until the next
+        /// deploy).
         keep_warm: Span,
         /// How a client is known again. Default: that of [proxy].
         sticky: Sticky,
@@ -59,7 +56,7 @@ section! {
         /// Who is told (accepted, has no effect in this version).
         contacts: Vec<At<RawContact>>,
     }
-    not yet: smoke, integrity, hooks, limits, shield, shadow, triggers, freeze;
+    not yet: smoke, integrity, hooks, limits, shield, shadow, triggers, freeze, project, profiles;
 }
 
 section! {
