@@ -1,3 +1,4 @@
 //! Cutover.
 
+pub mod host;
 pub mod journal;

@@ -1,0 +1,427 @@
+//! The `docker compose` command, and the generated file of one color.
+//!
+//! Merging, `extends`, `include`, profiles and interpolation are compose's own: this works on what
+//! `docker compose config` prints, never on the operator's YAML, and never edits it. What two
+//! copies of a stack may not have in common is decided by [`color`], a pure function.
+//!
+//! INVARIANT: no call answers a question of compose's (standard input is closed, never `-y`), and
+//! none is made for a shared container that exists: compose may stop it for a changed network.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cutover_model::Color;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::process::{self, Output, Priority, ProcessError, Spec};
+use super::settings::StackSettings;
+use super::stack::RunOutput;
+
+mod color;
+mod dependencies;
+mod networks;
+mod paths;
+mod ports;
+mod problem;
+mod services;
+mod stack;
+mod view;
+mod volumes;
+
+pub use color::{ColorTarget, SourceTree, color};
+pub use problem::ComposeProblem;
+pub(crate) use services::environment_of;
+pub use stack::{
+    ColoredStack, FileCopy, HealthCheck, ImageSource, Join, Kind, Published, PublishedClass,
+    PullPolicy, Required, SharedLink, SharedWait, Start, VolumeUse, WaitFor,
+};
+
+/// How long compose may take to read files.
+const READ: Duration = Duration::from_secs(30);
+/// How long compose may take to create and start containers, images being there.
+const START: Duration = Duration::from_secs(180);
+/// How many of the last lines of a command run once are kept.
+const RUN_LINES: usize = 40;
+
+/// Why a compose call gave no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComposeError {
+    /// The command could not be run to its end.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Compose refused or failed.
+    #[error("{what} failed (exit {code}): {tail}")]
+    Failed {
+        /// What was asked.
+        what: String,
+        /// Its exit code.
+        code: i32,
+        /// The end of what it said.
+        tail: String,
+    },
+    /// The file is not valid, says compose.
+    #[error("{folder}: docker compose does not accept the compose file: {tail}")]
+    Invalid {
+        /// The operator's folder.
+        folder: String,
+        /// The end of what it said.
+        tail: String,
+    },
+    /// It printed something else than the JSON it should.
+    #[error(
+        "docker compose config printed no JSON: {0}; is the compose plugin version 2 or newer?"
+    )]
+    NotJson(serde_json::Error),
+    /// The file cannot run in two colors as it is: every reason at once.
+    #[error("the compose file cannot run in two colors yet:\n{}", lines(.0))]
+    Problems(Vec<ComposeProblem>),
+}
+
+fn lines(problems: &[ComposeProblem]) -> String {
+    problems.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The operator's stack as compose understands it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// The operator's own project name.
+    pub project: String,
+    /// The stack under the operator's own project name: the real names of what exists.
+    pub operator: Value,
+    /// The stack under the color's project name: a name that is the same in both was set by the
+    /// operator.
+    pub colored: Value,
+    /// Variables that compose found unset and left blank.
+    pub blanks: Vec<String>,
+    /// What else compose warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Whether a build may use layers that earlier builds left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// It may.
+    Use,
+    /// It may not: everything is built anew.
+    Ignore,
+}
+
+/// A generated file on disk, as compose is called for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// The compose project.
+    pub project: String,
+    /// The file.
+    pub file: PathBuf,
+    /// The release's copy of `.env`, for what the env files themselves refer to.
+    pub env_file: Option<PathBuf>,
+}
+
+/// The command, for one app's folder.
+#[derive(Debug, Clone)]
+pub struct Compose {
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+    socket: Option<PathBuf>,
+}
+
+impl Compose {
+    /// For an app.
+    #[must_use]
+    pub fn new(settings: &StackSettings) -> Self {
+        Self {
+            folder: settings.folder.clone(),
+            files: settings.compose_files.clone(),
+            socket: settings.docker_socket.clone(),
+        }
+    }
+
+    /// The same, reading the compose files elsewhere: in a release's worktree, for instance.
+    /// Relative paths inside them still mean the operator's folder.
+    #[must_use]
+    pub fn with_files(mut self, files: Vec<PathBuf>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The version of the plugin.
+    ///
+    /// # Errors
+    /// [`ComposeError`] when it is not installed.
+    pub async fn version(&self) -> Result<String, ComposeError> {
+        let spec = self.spec(READ).args(["version", "--short"]);
+        let out = checked("docker compose version", process::run(spec).await?)?;
+        Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    }
+
+    /// Reads the operator's stack, under its own project name and under the color's. Secrets that
+    /// stand in env files are not in it; a missing env file is an error, a missing variable is in
+    /// `blanks`, from the env files too.
+    ///
+    /// # Errors
+    /// [`ComposeError::Invalid`] with compose's own words.
+    pub async fn render(&self, project: &str) -> Result<Rendered, ComposeError> {
+        let (operator, colored, whole) = tokio::try_join!(
+            self.config(None, &["--format", "json", "--no-env-resolution"]),
+            self.config(Some(project), &["--format", "json", "--no-env-resolution"]),
+            self.config(None, &["--quiet"]),
+        )?;
+        let (mut blanks, mut warnings) = (Vec::new(), Vec::new());
+        for line in [&operator, &colored, &whole].into_iter().flat_map(|out| out.stderr.lines()) {
+            match blank_variable(line) {
+                Some(name) => blanks.push(name),
+                None if line.contains("level=warning") => warnings.push(warning_text(line)),
+                None => {}
+            }
+        }
+        for list in [&mut blanks, &mut warnings] {
+            list.sort();
+            list.dedup();
+        }
+        let operator: Value =
+            serde_json::from_slice(&operator.stdout).map_err(ComposeError::NotJson)?;
+        let colored = serde_json::from_slice(&colored.stdout).map_err(ComposeError::NotJson)?;
+        let project = operator.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Rendered { project, operator, colored, blanks, warnings })
+    }
+
+    async fn config(&self, project: Option<&str>, args: &[&str]) -> Result<Output, ComposeError> {
+        let mut spec = self.spec(READ);
+        if let Some(project) = project {
+            spec = spec.args(["-p", project]);
+        }
+        let spec = self.of_operator(spec).arg("config").args(args);
+        let out = process::run(spec).await?;
+        if out.status.success() {
+            return Ok(out);
+        }
+        let folder = self.folder.display().to_string();
+        Err(ComposeError::Invalid {
+            folder,
+            tail: process::tail(&without_warnings(&out.stderr), 4),
+        })
+    }
+
+    /// The hash of a service's definition in the operator's own project, as compose writes it on
+    /// the container.
+    ///
+    /// # Errors
+    /// [`ComposeError`] with compose's own words.
+    pub async fn hash(&self, service: &str) -> Result<String, ComposeError> {
+        let out = self.config(None, &["--hash", service]).await?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        Ok(text.split_ascii_whitespace().nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// Brings up one service of the operator's own project that has no container yet, with nothing
+    /// that it depends on. Never to be called for one that exists.
+    ///
+    /// # Errors
+    /// [`ComposeError`] with compose's own words.
+    pub async fn up_absent_shared(
+        &self,
+        service: &str,
+        progress: Option<mpsc::Sender<String>>,
+    ) -> Result<(), ComposeError> {
+        let spec = self.of_operator(streamed(self.spec(Duration::from_secs(900)), progress));
+        let spec = spec.args(["up", "-d", "--no-deps", "--no-recreate"]).arg(service);
+        checked(&format!("docker compose up {service}"), process::run(spec).await?).map(drop)
+    }
+
+    /// Builds images, at low priority, progress line by line. The process group is ended when the
+    /// limit passes or the caller gives up.
+    ///
+    /// # Errors
+    /// [`ComposeError::Failed`] with the end of what the build said.
+    pub async fn build(
+        &self,
+        file: &Generated,
+        cache: Cache,
+        limit: Duration,
+        progress: Option<mpsc::Sender<String>>,
+    ) -> Result<(), ComposeError> {
+        let spec = streamed(self.spec(limit).priority(Priority::Low), progress);
+        let mut spec = of_generated(spec, file, &self.folder).arg("build");
+        if cache == Cache::Ignore {
+            spec = spec.arg("--no-cache");
+        }
+        let out = process::run(spec).await?;
+        if out.status.success() {
+            return Ok(());
+        }
+        // The builder writes steps to standard output, and why it failed to either of them.
+        let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), out.stderr);
+        let code = out.status.code().unwrap_or(-1);
+        let tail = process::tail(&without_warnings(&said), 8);
+        Err(ComposeError::Failed { what: "docker compose build".to_owned(), code, tail })
+    }
+
+    /// Pulls the images of some services with the credentials of this user.
+    ///
+    /// # Errors
+    /// [`ComposeError::Failed`] with compose's own words.
+    pub async fn pull(
+        &self,
+        file: &Generated,
+        services: &[&str],
+        limit: Duration,
+        progress: Option<mpsc::Sender<String>>,
+    ) -> Result<(), ComposeError> {
+        let spec = of_generated(streamed(self.spec(limit), progress), file, &self.folder);
+        let spec = spec.args(["pull", "--ignore-buildable"]).args(services);
+        checked("docker compose pull", process::run(spec).await?).map(drop)
+    }
+
+    /// Makes the containers, networks and volumes of some services without starting them. Images
+    /// must be there.
+    ///
+    /// # Errors
+    /// [`ComposeError::Failed`] with compose's own words.
+    pub async fn create(&self, file: &Generated, services: &[&str]) -> Result<(), ComposeError> {
+        let spec = of_generated(self.spec(START), file, &self.folder)
+            .args(["up", "--no-start", "--no-deps", "--no-build", "--pull", "never"])
+            .args(services);
+        checked("docker compose up --no-start", process::run(spec).await?).map(drop)
+    }
+
+    /// Starts some services, with nothing that they depend on, from containers that exist or are
+    /// made now. Images must be there.
+    ///
+    /// # Errors
+    /// [`ComposeError::Failed`] with compose's own words.
+    pub async fn up(&self, file: &Generated, services: &[&str]) -> Result<(), ComposeError> {
+        let spec = of_generated(self.spec(START), file, &self.folder)
+            .args(["up", "-d", "--no-deps", "--no-recreate", "--no-build", "--pull", "never"])
+            .args(services);
+        checked(&format!("starting {}", services.join(", ")), process::run(spec).await?).map(drop)
+    }
+
+    /// Runs a command once in a new container of a service, and removes the container at its end.
+    ///
+    /// # Errors
+    /// [`ComposeError`] when it could not run; an exit code other than 0 is not an error.
+    pub(crate) async fn run(
+        &self,
+        file: &Generated,
+        service: &str,
+        name: &str,
+        command: &[String],
+        limit: Duration,
+        progress: Option<mpsc::Sender<String>>,
+    ) -> Result<RunOutput, ComposeError> {
+        let spec = of_generated(streamed(self.spec(limit), progress), file, &self.folder)
+            .args(["run", "--rm", "--no-deps", "-T", "--pull", "never", "--name", name])
+            .arg(service)
+            .args(command);
+        let out = process::run(spec).await?;
+        let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), out.stderr);
+        let lines: Vec<_> = said.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+        let tail = lines[lines.len().saturating_sub(RUN_LINES)..].iter();
+        let code = out.status.code().unwrap_or(-1);
+        Ok(RunOutput { code, tail: tail.map(|line| process::escape(line)).collect() })
+    }
+
+    fn spec(&self, limit: Duration) -> Spec {
+        let spec = Spec::new("docker", limit)
+            .arg("compose")
+            .folder(&self.folder)
+            .env("COMPOSE_ANSI", "never")
+            .env("COMPOSE_PROGRESS", "plain")
+            .env("COMPOSE_MENU", "false")
+            .env("BUILDKIT_PROGRESS", "plain")
+            .env("DOCKER_CLI_HINTS", "false");
+        match &self.socket {
+            Some(socket) => {
+                let host = format!("unix://{}", socket.display());
+                spec.env("DOCKER_HOST", host).without("DOCKER_CONTEXT")
+            }
+            None => spec,
+        }
+    }
+
+    /// The operator's own files, found as compose finds them when none is named.
+    fn of_operator(&self, spec: Spec) -> Spec {
+        let mut spec = spec.arg("--project-directory").arg(&self.folder);
+        for file in &self.files {
+            spec = spec.arg("-f").arg(self.folder.join(file));
+        }
+        spec
+    }
+}
+
+/// A generated file is complete: nothing of the surroundings may change what it means.
+fn of_generated(spec: Spec, generated: &Generated, folder: &Path) -> Spec {
+    let none = PathBuf::from("/dev/null");
+    spec.without("COMPOSE_FILE")
+        .without("COMPOSE_PROFILES")
+        .without("COMPOSE_PROJECT_NAME")
+        .without("COMPOSE_ENV_FILES")
+        .without("COMPOSE_REMOVE_ORPHANS")
+        .env("COMPOSE_IGNORE_ORPHANS", "true")
+        .args(["-p", &generated.project])
+        .arg("--project-directory")
+        .arg(folder)
+        .arg("--env-file")
+        .arg(generated.env_file.as_ref().unwrap_or(&none))
+        .arg("-f")
+        .arg(&generated.file)
+}
+
+fn streamed(spec: Spec, progress: Option<mpsc::Sender<String>>) -> Spec {
+    match progress {
+        Some(lines) => spec.lines(lines),
+        None => spec,
+    }
+}
+
+fn checked(what: &str, out: Output) -> Result<Output, ComposeError> {
+    if out.status.success() {
+        return Ok(out);
+    }
+    let said = without_warnings(&out.stderr);
+    Err(ComposeError::Failed {
+        what: what.to_owned(),
+        code: out.status.code().unwrap_or(-1),
+        tail: process::tail(&said, 4),
+    })
+}
+
+fn without_warnings(text: &str) -> String {
+    text.lines().filter(|line| !line.contains("level=warning")).collect::<Vec<_>>().join("\n")
+}
+
+/// The name in `The \"NAME\" variable is not set. Defaulting to a blank string.`
+fn blank_variable(line: &str) -> Option<String> {
+    let (before, _) = line.split_once("variable is not set")?;
+    let before = before.trim_end().trim_end_matches(['\\', '"']);
+    let start = before.rfind(['"', '\\']).map_or(0, |position| position + 1);
+    let name = before[start..].trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The sentence inside a line of the form `time="…" level=warning msg="…"`.
+fn warning_text(line: &str) -> String {
+    let text = line.split_once("msg=").map_or(line, |(_, text)| text);
+    process::escape(text.trim_matches('"')).replace("\\\"", "\"")
+}
+
+/// The project that a color's stack runs under, for messages.
+#[must_use]
+pub fn project_of(settings: &StackSettings, color: Color) -> String {
+    settings.project(color)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_variables_are_named() {
+        let line = r#"time="2026-11-22T12:09:25Z" level=warning msg="The \"NOT_SET\" variable is not set. Defaulting to a blank string.""#;
+        assert_eq!(blank_variable(line).as_deref(), Some("NOT_SET"));
+        assert_eq!(blank_variable("level=warning msg=\"other\""), None);
+        assert_eq!(warning_text(r#"level=warning msg="a \"b\" c""#), "a \"b\" c");
+    }
+}

@@ -1,0 +1,193 @@
+//! Why a compose file cannot run in two colors as it is.
+//!
+//! Each says what is wrong, where, and what to write; all of them are found in one go. No value of
+//! a variable stands in any of them, only names.
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComposeProblem {
+    /// A variable is not set.
+    #[error(
+        "the variable {name} is not set, so compose puts nothing in its place. Set it in .env (a \
+         \"$\" inside a value is written \"$$\"), or list it: blank_ok = [\"{name}\"]"
+    )]
+    BlankVariable {
+        /// The variable.
+        name: String,
+    },
+    /// A setting names a service that the file does not have.
+    #[error(
+        "{setting} names the service {name}, which the compose file does not have. It has: {known}"
+    )]
+    UnknownService {
+        /// The setting, as it is written in cutover.toml.
+        setting: &'static str,
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A service is to run once and to run per color.
+    #[error("the service {service} is listed as shared and as {other}: it can be only one of them")]
+    TwoDuties {
+        /// The service.
+        service: String,
+        /// The other list.
+        other: &'static str,
+    },
+    /// No service is left that could run in two colors.
+    #[error("every service is listed as shared, so there is nothing to run in two colors")]
+    NothingColored,
+    /// A volume that nobody classified.
+    #[error(
+        "the volume {volume} is mounted by {uses}. With two copies: one for both, one each, or \
+         one that neither writes? Write under volumes: {key} = \"shared\", \"per-color\" \
+         (each starts with an empty one) or \"read-only\""
+    )]
+    UnclassifiedVolume {
+        /// Its name in the file.
+        volume: String,
+        /// Who mounts it where.
+        uses: String,
+        /// How it is written as a key.
+        key: String,
+    },
+    /// A writable folder of the host that nobody classified.
+    #[error(
+        "the folder {folder} of this host is mounted, writable, by {uses}. With two copies: one \
+         for both, one each, or only read? Write under volumes: \"{key}\" = \"shared\", \
+         \"per-color\" (each starts with an empty one) or \"read-only\""
+    )]
+    UnclassifiedFolder {
+        /// The folder.
+        folder: String,
+        /// Who mounts it where.
+        uses: String,
+        /// How it is written as a key.
+        key: String,
+    },
+    /// A volume that cannot have a copy per color.
+    #[error(
+        "the volume {volume} is \"per-color\", but {reason}, so both colors would use the same \
+         place. Write \"shared\" or \"read-only\""
+    )]
+    CannotCopyVolume {
+        /// Its name in the file.
+        volume: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A published port that no route covers.
+    #[error(
+        "the service {service} publishes port {published}, which no route leads to ({service}, \
+         port {target}). Both copies cannot have it. Add a route with service = \"{service}\" and \
+         port = {target}; or write under ports: \"{key}\" = \"tcp\" (forwarded to the stable \
+         color) or \"drop\""
+    )]
+    UnclassifiedPort {
+        /// The service.
+        service: String,
+        /// The port of this host, with its address where one is given.
+        published: String,
+        /// The port inside.
+        target: String,
+        /// How it is written as a key.
+        key: String,
+    },
+    /// A published UDP port cannot be forwarded.
+    #[error(
+        "the service {service} publishes port {published}/{protocol}: only TCP can be forwarded. \
+         Write under ports: \"{key}\" = \"drop\", or list the service as shared"
+    )]
+    NotTcp {
+        /// The service.
+        service: String,
+        /// The port of this host.
+        published: String,
+        /// Its protocol.
+        protocol: String,
+        /// How it is written as a key.
+        key: String,
+    },
+    /// An external network that nobody classified.
+    #[error(
+        "{services} use the network {network}, which is outside of this file. Write under \
+         networks: {network} = \"join\" (both colors join it, answering only to names of their \
+         own, such as {example}) or \"drop\""
+    )]
+    UnclassifiedNetwork {
+        /// Its name in the file.
+        network: String,
+        /// Who uses it.
+        services: String,
+        /// The name one of them would have there.
+        example: String,
+    },
+    /// A network of a kind that has no copies.
+    #[error(
+        "the network {network} has the driver {driver}: two copies of it would be one network. \
+         Only bridge networks can be copied for each color; list its services as shared, or make \
+         it external and classify it under networks"
+    )]
+    NetworkDriver {
+        /// Its name in the file.
+        network: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// A service that uses the host itself.
+    #[error(
+        "the service {service} has {key}: {value}, which two copies cannot share. Take it out, or \
+         list the service as shared"
+    )]
+    HostAccess {
+        /// The service.
+        service: String,
+        /// The key in the file.
+        key: String,
+        /// What it says.
+        value: String,
+    },
+    /// A service that refers to a container or a shared service in a way that names cannot cross.
+    #[error(
+        "the service {service} has {key}: {value}, which exists once and not in each color. Take \
+         it out, or list the service as shared too"
+    )]
+    TiedToOne {
+        /// The service.
+        service: String,
+        /// The key in the file.
+        key: String,
+        /// What it says.
+        value: String,
+    },
+    /// A shared service that calls a colored one by name.
+    #[error(
+        "the shared service {shared} reaches {colored} by name ({place}), past the split: it would \
+         find both colors or none. Point it at the proxy's address instead, or take {shared} off \
+         the list of shared services"
+    )]
+    SharedCallsColored {
+        /// The shared service.
+        shared: String,
+        /// The colored one.
+        colored: String,
+        /// Where: `depends_on`, `links`, the variable's name.
+        place: String,
+    },
+    /// A service without an image and without a build.
+    #[error("the service {service} has neither image nor build, so there is nothing to run")]
+    NoImage {
+        /// The service.
+        service: String,
+    },
+    /// A key that cannot be kept for two copies.
+    #[error("the service {service} has {key}, which is not supported for services in two colors")]
+    Unsupported {
+        /// The service.
+        service: String,
+        /// The key.
+        key: &'static str,
+    },
+}

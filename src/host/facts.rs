@@ -1,0 +1,182 @@
+//! Figures for a preflight: memory, disk, and the rows of known migration tables.
+//!
+//! Read-only. A figure that cannot be read is `None`, never 0: callers say that it is not known.
+//! Migration rows are best effort, through `psql` inside the database's own container.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::docker::{Container, Docker, DockerError};
+
+/// What the host has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRoom {
+    /// Memory that can be had without swapping, bytes.
+    pub memory_free: Option<u64>,
+    /// All memory, bytes.
+    pub memory_total: Option<u64>,
+    /// Free disk where the state folder is, bytes.
+    pub state_disk_free: Option<u64>,
+    /// Free disk where Docker keeps images and volumes, bytes.
+    pub docker_disk_free: Option<u64>,
+}
+
+/// What the host has left now.
+#[must_use]
+pub fn room(state: &Path, docker_root: &Path) -> HostRoom {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    HostRoom {
+        memory_free: meminfo_field(&meminfo, "MemAvailable:"),
+        memory_total: meminfo_field(&meminfo, "MemTotal:"),
+        state_disk_free: disk_free(state),
+        docker_disk_free: disk_free(docker_root),
+    }
+}
+
+fn meminfo_field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Free bytes for users that are not root on the file system of a path.
+#[must_use]
+pub fn disk_free(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+/// What a second copy of a stack needs, from the limits or the running copy's use.
+///
+/// # Errors
+/// [`DockerError`] when the engine does not answer.
+pub async fn memory_need(docker: &Docker, running: &[Container]) -> Result<u64, DockerError> {
+    let mut need = 0_u64;
+    for container in running {
+        let bytes = match container.memory_limit {
+            Some(limit) => limit,
+            None => docker.memory_of(container).await?,
+        };
+        need = need.saturating_add(bytes);
+    }
+    Ok(need)
+}
+
+/// The migration tables that the usual tools keep, and what of them to show, newest last.
+const TABLES: [(&str, &str); 10] = [
+    (
+        "_prisma_migrations",
+        "migration_name FROM _prisma_migrations WHERE finished_at IS NOT NULL \
+         AND rolled_back_at IS NULL ORDER BY started_at",
+    ),
+    ("schema_migrations", "version FROM schema_migrations ORDER BY version"),
+    ("flyway_schema_history", "version FROM flyway_schema_history ORDER BY installed_rank"),
+    ("alembic_version", "version_num FROM alembic_version ORDER BY 1"),
+    ("django_migrations", "app || '.' || name FROM django_migrations ORDER BY id"),
+    ("knex_migrations", "name FROM knex_migrations ORDER BY id"),
+    ("migrations", "name FROM migrations ORDER BY id"),
+    ("SequelizeMeta", "name FROM \"SequelizeMeta\" ORDER BY name"),
+    ("__EFMigrationsHistory", "\"MigrationId\" FROM \"__EFMigrationsHistory\" ORDER BY 1"),
+    ("goose_db_version", "version_id::text FROM goose_db_version WHERE is_applied ORDER BY id"),
+];
+
+/// Which database to look into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationSource {
+    /// The database.
+    pub database: String,
+    /// The role.
+    pub user: String,
+    /// Its password, when the socket inside the container asks for one.
+    pub password: Option<String>,
+}
+
+/// The names of the applied migrations by table; `None`: the container has no `psql`, or it may not
+/// look. An empty map: it looked, and none of the known tables is there.
+///
+/// # Errors
+/// [`DockerError`] when the engine does not answer.
+pub async fn migrations(
+    docker: &Docker,
+    postgres: &Container,
+    source: &MigrationSource,
+) -> Result<Option<BTreeMap<String, Vec<String>>>, DockerError> {
+    let names: Vec<_> = TABLES.iter().map(|(table, _)| format!("'{table}'")).collect();
+    let question = format!(
+        "SELECT tablename FROM pg_tables WHERE schemaname = ANY (current_schemas(false)) \
+         AND tablename IN ({})",
+        names.join(", ")
+    );
+    let Some(present) = psql(docker, postgres, source, &question).await? else {
+        return Ok(None);
+    };
+    let mut found = BTreeMap::new();
+    for (table, select) in TABLES {
+        if present.iter().any(|name| name == table)
+            && let Some(rows) = psql(docker, postgres, source, &format!("SELECT {select}")).await?
+        {
+            found.insert(table.to_owned(), rows);
+        }
+    }
+    Ok(Some(found))
+}
+
+async fn psql(
+    docker: &Docker,
+    postgres: &Container,
+    source: &MigrationSource,
+    question: &str,
+) -> Result<Option<Vec<String>>, DockerError> {
+    let command = [
+        "psql",
+        "-X",
+        "-q",
+        "-A",
+        "-t",
+        "-w",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-U",
+        &source.user,
+        "-d",
+        &source.database,
+        "-c",
+        question,
+    ];
+    let mut env = vec![
+        ("PGOPTIONS", "-c statement_timeout=5000 -c default_transaction_read_only=on"),
+        ("PGCONNECT_TIMEOUT", "5"),
+    ];
+    env.extend(source.password.as_deref().map(|password| ("PGPASSWORD", password)));
+    let out = docker.exec(postgres, &command, &env, Duration::from_secs(15)).await?;
+    if out.code != 0 {
+        tracing::debug!(code = out.code, "the migration tables cannot be read");
+        return Ok(None);
+    }
+    let lines = out.stdout.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(Some(lines.map(super::process::escape).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_disk_of_this_machine_can_be_read() {
+        let room = room(Path::new("/"), Path::new("/nonexistent"));
+        assert!(room.memory_free.is_some_and(|free| free > 0));
+        assert!(room.state_disk_free.is_some_and(|free| free > 0));
+        assert_eq!(room.docker_disk_free, None, "what cannot be read is not 0");
+    }
+
+    #[test]
+    fn meminfo_is_in_kibibytes() {
+        assert_eq!(
+            meminfo_field("MemTotal: 9 kB\nMemAvailable:   2 kB\n", "MemAvailable:"),
+            Some(2048)
+        );
+    }
+}
