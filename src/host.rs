@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The host: everything outside of this program that an operation looks at or changes.
 //!
 //! Owns the adapters to Docker, `docker compose`, git, `/proc` and the release folders: plain async
@@ -18,6 +17,7 @@ pub mod git;
 pub mod probe;
 pub mod process;
 pub mod redact;
+pub mod redirect;
 pub mod settings;
 pub mod shared;
 pub mod stack;
@@ -51,8 +51,3 @@ pub enum HostError {
     #[error(transparent)]
     Probe(#[from] probe::ProbeError),
 }
-=======
-//! Everything outside of this process that Cutover observes or changes.
-
-pub mod redirect;
->>>>>>> adopt

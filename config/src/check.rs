@@ -56,7 +56,7 @@ pub(crate) fn check(raw: &RawConfig, around: &Surroundings, sink: &mut Sink) -> 
     version(raw, sink);
     let listeners = listen::check(raw, sink);
     let admin = listen::admin(raw.admin.as_ref().map(|at| &at.value), &listeners, around, sink);
-    let proxy = proxy::check(raw.proxy.as_ref().map(|at| &at.value), sink);
+    let proxy = proxy::check(raw.proxy.as_ref().map(|at| &at.value), around, sink);
     let apps = app::check_all(raw, &listeners, &admin, &proxy.sticky, around, sink);
     let state = raw.state.as_ref().and_then(|at| at.value.path.as_ref());
     Config {

@@ -419,7 +419,10 @@ mod tests {
 
     #[test]
     fn blank_variables_are_named() {
-        let line = r#"time="2026-11-22T12:09:25Z" level=warning msg="The \"NOT_SET\" variable is not set. Defaulting to a blank string.""#;
+        let line = concat!(
+            r#"time="2026-11-22T12:09:25Z" level=warning msg="The \"NOT_SET\" variable is "#,
+            r#"not set. Defaulting to a blank string.""#
+        );
         assert_eq!(blank_variable(line).as_deref(), Some("NOT_SET"));
         assert_eq!(blank_variable("level=warning msg=\"other\""), None);
         assert_eq!(warning_text(r#"level=warning msg="a \"b\" c""#), "a \"b\" c");

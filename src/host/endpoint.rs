@@ -5,7 +5,7 @@
 //! can say whether the address still belongs to it: no Docker, no name, no network.
 //!
 //! INVARIANT: [`Proof::Alive`] is said only when boot id, start ticks and, where they can be read,
-//! the container's id and the address agree. What cannot be read is [`Proof::Unknown`], never alive.
+//! the container's id and the address agree. What cannot be read is [`Proof::Unknown`].
 
 use std::io::ErrorKind;
 use std::net::IpAddr;

@@ -176,14 +176,15 @@ async fn exchange(spec: &ProbeSpec) -> Result<(), Failure> {
             format!("it answered {status}: {text}")
         }))
     };
-    // The connection ends with the answer; one that breaks makes the answer fail.
+    let mut answer = std::pin::pin!(answer);
+    // The connection often ends in the same moment as the answer, which then still is to be had.
     tokio::select! {
         biased;
-        result = answer => result,
-        result = connection => Err(Failure::Reason(match result {
-            Ok(()) => "the connection was closed without an answer".to_owned(),
-            Err(error) => format!("the answer broke off: {error}"),
-        })),
+        result = &mut answer => result,
+        result = connection => match (answer.await, result) {
+            (Err(Failure::Reason(_)), Err(error)) => Err(broken(error)),
+            (result, _) => result,
+        },
     }
 }
 

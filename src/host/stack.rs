@@ -12,26 +12,21 @@ use std::time::Duration;
 
 use cutover_model::{Color, ServiceName};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::compose::{
-    ColoredStack, Compose, ComposeError, Generated, ImageSource, Kind, PullPolicy, Start, WaitFor,
+    ColoredStack, Compose, ComposeError, Generated, ImageSource, Kind, PullPolicy, Start,
 };
-use super::docker::{Container, Docker, DockerError, Filter, Health, LogLine, State, label};
+use super::docker::{Container, Docker, DockerError, Filter, Health, State, label};
 use super::endpoint::{self, Endpoint, EndpointError};
 use super::redact::Secrets;
 use super::settings::{StackSettings, VolumeClass};
 
 mod error;
 mod run;
+mod wait;
 
 pub use error::{Fault, StackError};
 pub use run::{RunOutput, run_once, words};
-
-/// How often containers are looked at while one is waited for.
-const LOOK: Duration = Duration::from_millis(250);
-/// How many lines of a faulty container's log go with the error.
-const LOG_LINES: usize = 20;
 
 /// Which services of a stack are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -348,140 +343,6 @@ async fn running(
             && starts.iter().any(|start| Some(start.service.as_str()) == container.service())
     });
     Ok(containers)
-}
-
-impl Starter<'_> {
-    fn say(&self, line: String) {
-        if let Some(progress) = &self.progress
-            && progress.try_send(line).is_err()
-        {
-            tracing::trace!("a line of progress was lost: its reader is slow");
-        }
-    }
-
-    /// Whether a job ended well already: a repeat of the same deploy does not run it again.
-    async fn job_done(&self, project: &str, start: &Start) -> Result<bool, StackError> {
-        let containers = of_service(self.docker, project, start).await?;
-        let ended = |c: &Container| {
-            c.state == State::Exited && c.exit_code == 0 && !c.started_at.starts_with("0001")
-        };
-        Ok(!containers.is_empty() && containers.iter().all(ended))
-    }
-
-    /// Waits for what a service waits for: in particular that it is healthy.
-    async fn await_edges(&self, project: &str, start: &Start) -> Result<(), StackError> {
-        for (on, wait) in &start.after {
-            if *wait != WaitFor::Healthy {
-                continue;
-            }
-            let on = Start { service: on.clone(), kind: Kind::Service, ..start.clone() };
-            self.await_up(project, &on).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until a service's containers run and are healthy, or a job's have ended well.
-    async fn await_up(&self, project: &str, start: &Start) -> Result<(), StackError> {
-        let began = Instant::now();
-        let limit = if start.kind == Kind::Job { self.limits.job } else { self.limits.ready };
-        loop {
-            let containers = of_service(self.docker, project, start).await?;
-            let mut pending = containers.is_empty().then(|| "it has no container".to_owned());
-            for container in &containers {
-                match progress_of(container, start.kind, self.limits.restarts) {
-                    Progress::Up => {}
-                    Progress::Pending(why) => pending = Some(why),
-                    Progress::Failed(fault) => {
-                        return Err(self.fault(start, container, fault).await);
-                    }
-                }
-            }
-            let Some(why) = pending else {
-                let word = if start.kind == Kind::Job { "done" } else { "up" };
-                self.say(format!(
-                    "{} {word}, {:.1} s",
-                    start.service,
-                    began.elapsed().as_secs_f64()
-                ));
-                return Ok(());
-            };
-            if began.elapsed() > limit {
-                let fault = Fault::TooSlow { limit, why };
-                return Err(match containers.first() {
-                    Some(container) => self.fault(start, container, fault).await,
-                    None => StackError::NoContainer {
-                        service: start.service.clone(),
-                        project: project.to_owned(),
-                    },
-                });
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    async fn fault(&self, start: &Start, container: &Container, fault: Fault) -> StackError {
-        StackError::Faulty {
-            service: start.service.clone(),
-            container: container.name.clone(),
-            fault,
-            log: self.log(container).await,
-        }
-    }
-
-    async fn log(&self, container: &Container) -> Vec<LogLine> {
-        let lines = self.docker.log_tail(container, LOG_LINES).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the log of a faulty container cannot be read");
-            Vec::new()
-        });
-        let mask = |line: LogLine| LogLine { text: self.secrets.mask(&line.text), ..line };
-        lines.into_iter().map(mask).collect()
-    }
-
-    /// Compose's error, with the container's own reason where it has one.
-    async fn explain(&self, project: &str, start: &Start, error: ComposeError) -> StackError {
-        let containers = of_service(self.docker, project, start).await.unwrap_or_default();
-        let at_fault = containers.into_iter().find(|container| !container.error.is_empty());
-        match at_fault {
-            Some(container) => {
-                let reason = self.secrets.mask(&container.error);
-                self.fault(start, &container, Fault::NotStarted { reason }).await
-            }
-            None => StackError::Compose(error),
-        }
-    }
-}
-
-enum Progress {
-    Up,
-    Pending(String),
-    Failed(Fault),
-}
-
-/// Where one container stands. Pure.
-fn progress_of(container: &Container, kind: Kind, restarts: i64) -> Progress {
-    let ended = Fault::Ended { code: container.exit_code, oom: container.oom_killed };
-    match (kind, container.state) {
-        (Kind::Job, State::Exited) if container.exit_code == 0 => Progress::Up,
-        (Kind::Job, State::Exited | State::Dead) => Progress::Failed(ended),
-        (Kind::Job, _) => Progress::Pending("it still runs".to_owned()),
-        (_, State::Exited | State::Dead) if container.restarts == 0 => Progress::Failed(ended),
-        _ if container.restarts > restarts => Progress::Failed(Fault::Restarting {
-            times: container.restarts,
-            code: container.exit_code,
-            oom: container.oom_killed,
-        }),
-        (_, State::Running) => match container.health {
-            Health::None | Health::Healthy => Progress::Up,
-            Health::Starting => Progress::Pending("its health check has not passed yet".to_owned()),
-            Health::Unhealthy => Progress::Failed(Fault::Unhealthy {
-                output: container.health_output.clone().unwrap_or_default(),
-            }),
-        },
-        (_, State::Exited | State::Dead) => Progress::Failed(ended),
-        (_, State::Paused) => Progress::Pending("it is frozen".to_owned()),
-        (_, State::Restarting) => Progress::Pending("it ended and is started again".to_owned()),
-        (_, State::Created) => Progress::Pending("it is not started yet".to_owned()),
-    }
 }
 
 impl From<EndpointError> for StackError {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::deadline;
+use super::{Surroundings, deadline};
 use crate::checked::{Cookie, Proxy, SameSite, Secure, Sticky, Timeouts};
 use crate::network::Network;
 use crate::problem::Sink;
@@ -10,7 +10,7 @@ use crate::raw::{RawCookie, RawProxy, RawTimeouts};
 use crate::read::At;
 
 /// Checks `[proxy]`, or makes the defaults.
-pub(super) fn check(raw: Option<&RawProxy>, sink: &mut Sink) -> Proxy {
+pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Sink) -> Proxy {
     let trusted = raw.and_then(|raw| raw.trusted_proxies.as_ref());
     let trusted_proxies = networks(trusted, &[], "anybody could claim any address", sink);
     let from = raw.and_then(|raw| raw.override_from.as_ref());

@@ -136,7 +136,10 @@ impl Coloring<'_> {
         for name in self.names().filter(|name| self.settings.is_shared(name)).collect::<Vec<_>>() {
             let Some(body) = self.service(&name) else { continue };
             if let Some(mode) = text(body, "network_mode") {
-                self.note(format!("{name} has network_mode {mode}: it cannot be on a link, so colored services do not find it by name"));
+                self.note(format!(
+                    "{name} has network_mode {mode}: it cannot be on a link, so colored services \
+                     do not find it by name"
+                ));
                 continue;
             }
             let mut aliases: BTreeSet<String> = self.host_names(&name).into_iter().collect();
@@ -184,12 +187,18 @@ impl Coloring<'_> {
         let fixed = object(&copy, "ipam").is_some_and(|ipam| ipam.contains_key("config"));
         if fixed {
             copy.remove("ipam");
-            self.note(format!("the network {network}: fixed address ranges are given up, two copies cannot have the same"));
+            self.note(format!(
+                "the network {network}: fixed address ranges are given up, two copies cannot have \
+                 the same"
+            ));
         }
         if let Some(options) = copy.get_mut("driver_opts").and_then(Value::as_object_mut)
             && options.remove("com.docker.network.bridge.name").is_some()
         {
-            self.note(format!("the network {network}: the bridge's name is given up, two copies cannot have the same"));
+            self.note(format!(
+                "the network {network}: the bridge's name is given up, two copies cannot have the \
+                 same"
+            ));
         }
         match text(&copy, "driver") {
             None | Some("bridge" | "default") => {}

@@ -29,7 +29,10 @@ impl Coloring<'_> {
         self.refuse_host(name, &body);
         self.refuse_single(name, &body);
         if let Some(old) = text(&body, "container_name").map(str::to_owned) {
-            self.note(format!("{name}: the container is not called {old}; {old} stays its name inside the color's networks"));
+            self.note(format!(
+                "{name}: the container is not called {old} any more; {old} stays its name inside \
+                 the color's networks"
+            ));
         }
         self.take_ports(name, &mut body);
         self.color_networks(name, &mut body);
@@ -137,7 +140,8 @@ impl Coloring<'_> {
         }
     }
 
-    /// The image: built under a name of ours, or named by the operator; an id takes its place later.
+    /// The image: built under a name of ours, or named by the operator. An id takes its place
+    /// later.
     fn take_image(&mut self, name: &str, body: &mut Object) {
         let Ok(service) = ServiceName::new(name) else { return };
         let build = body.remove("build").filter(|build| !build.is_null());

@@ -44,7 +44,7 @@ pub enum Notice {
         project: String,
         /// Its service.
         service: String,
-        /// The engine's word: `start`, `die`, `oom`, `health_status: healthy`, `pause`, `destroy`…
+        /// The engine's word: `start`, `die`, `oom`, `health_status: healthy`, `destroy`…
         action: String,
         /// Its exit code, with `die`.
         exit_code: Option<i64>,
