@@ -141,6 +141,7 @@ mod tests {
             color: Color::Green,
             release: None,
             class,
+            routed: cutover_proxy::message::Routed::Slot,
             requests,
             latency,
             latency_sum_us: 0,

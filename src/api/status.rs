@@ -82,7 +82,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
                 .map(|operation| operation.what.as_str().to_owned()),
         }),
         notes: notes(app),
-        ports: state.ports.clone(),
+        ports: state.redirect.as_ref().map(cutover_model::Redirect::ports).unwrap_or_default(),
         generation: app.shared().proxy.switch().generation(),
         serves,
         standby,

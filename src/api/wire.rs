@@ -83,8 +83,8 @@ pub struct AppStatus {
     pub last_move: Option<LastMove>,
     /// What an operator should know: unrecorded facts, lost records, missing endpoints.
     pub notes: Vec<String>,
-    /// Public ports led here by a rule of ours: public port, own port.
-    pub ports: Vec<(u16, u16)>,
+    /// Public ports that a rule of ours leads here.
+    pub ports: Vec<u16>,
     /// The table in force.
     pub generation: Generation,
 }

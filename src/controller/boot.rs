@@ -155,6 +155,7 @@ impl App {
         if let Some(release) = from {
             facts.push(Fact::ReleaseRejected { release, operation });
         }
+        live.accept(&asked);
         live.push(&Actor("offline".to_owned()), facts, None);
     }
 

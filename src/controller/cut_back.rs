@@ -99,6 +99,7 @@ impl App {
             done = Some(moved(&published, started.elapsed()));
         }
         // CRASH: the new table serves and nothing is durable yet; the caller has no answer either.
+        live.accept(&asked);
         live.push(actor, decision.facts, Some(durable));
         Ok(CutBack {
             operation: asked.operation,

@@ -61,11 +61,17 @@ impl Live {
         }
     }
 
-    /// Gives an input its numbers.
-    pub(super) fn number(&mut self, input: Input, request: Option<String>) -> Asked {
-        self.operations = self.operations.max(self.state.newest_operation).next();
-        self.moves = self.moves.max(self.state.moves) + 1;
-        Asked { input, operation: self.operations, move_number: self.moves, request }
+    /// The input with the numbers that it gets if it is accepted.
+    pub(super) fn number(&self, input: Input, request: Option<String>) -> Asked {
+        let operation = self.operations.max(self.state.newest_operation).next();
+        let move_number = self.moves.max(self.state.moves) + 1;
+        Asked { input, operation, move_number, request }
+    }
+
+    /// It is accepted: its numbers are taken.
+    pub(super) fn accept(&mut self, asked: &Asked) {
+        self.operations = self.operations.max(asked.operation);
+        self.moves = self.moves.max(asked.move_number);
     }
 
     /// Facts that have happened and wait for the disk.

@@ -118,6 +118,7 @@ impl App {
             let mut live = self.live();
             let asked = live.number(input, request);
             let decision = decide(&live.state, &asked)?;
+            live.accept(&asked);
             (asked, decision, live.split_generation)
         };
         let operation = match &asked.input {
