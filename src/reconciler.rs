@@ -216,7 +216,7 @@ impl Reconciler {
             allowed.map_err(|why| Stopped::NotRecorded { label, why })?;
             // CRASH: the action is in doubt: it is looked at and repeated, or taken back.
             let started = Instant::now();
-            let performed = perform::perform(stack, action, work, &reports).await;
+            let performed = Box::pin(perform::perform(stack, action, work, &reports)).await;
             let took = started.elapsed();
             match performed {
                 Ok(text) => {

@@ -245,6 +245,11 @@ impl Drop for Group {
 /// [`ProcessError`] when it cannot be started, takes too long or prints too much. An exit status
 /// other than 0 is not an error here.
 pub async fn run(spec: Spec) -> Result<Output, ProcessError> {
+    // Boxed: what awaits this many times would otherwise be as large as all of it together.
+    Box::pin(run_to_end(spec)).await
+}
+
+async fn run_to_end(spec: Spec) -> Result<Output, ProcessError> {
     let program = spec.name();
     let mut child = spec
         .command()
@@ -316,7 +321,7 @@ impl Kept {
 
     async fn read<R: AsyncRead + Unpin>(&mut self, stream: Option<R>) -> std::io::Result<()> {
         let Some(mut stream) = stream else { return Ok(()) };
-        let mut buffer = [0_u8; 8192];
+        let mut buffer = vec![0_u8; 8192];
         loop {
             let count = stream.read(&mut buffer).await?;
             if count == 0 {

@@ -51,14 +51,16 @@ pub(super) async fn perform(
         Action::Render { release, color } => {
             render(settings, *release, *color, work, reports).await
         }
-        Action::Images { release } => images(settings, *release, work).await,
-        Action::Clear { color, .. } => clear(settings, *color, work).await,
-        Action::Share { color } => share(settings, *color, work).await,
-        Action::Migrate { release } => migrate(settings, *release, work).await,
-        Action::Start { release, .. } => start(settings, *release, work).await,
-        Action::Wake { release, color } => wake(settings, *release, *color, work).await,
-        Action::Probe { color, .. } => ready(settings, *color, work).await,
-        Action::MoveSingletons { from, to } => move_singletons(settings, *from, *to, work).await,
+        Action::Images { release } => Box::pin(images(settings, *release, work)).await,
+        Action::Clear { color, .. } => Box::pin(clear(settings, *color, work)).await,
+        Action::Share { color } => Box::pin(share(settings, *color, work)).await,
+        Action::Migrate { release } => Box::pin(migrate(settings, *release, work)).await,
+        Action::Start { release, .. } => Box::pin(start(settings, *release, work)).await,
+        Action::Wake { release, color } => Box::pin(wake(settings, *release, *color, work)).await,
+        Action::Probe { color, .. } => Box::pin(ready(settings, *color, work)).await,
+        Action::MoveSingletons { from, to } => {
+            Box::pin(move_singletons(settings, *from, *to, work)).await
+        }
     }
 }
 
