@@ -57,7 +57,10 @@ impl App {
 
     fn ask(&mut self, input: Input) -> Result<Decision, Refusal> {
         self.moves += 1;
-        let operation = self.state.newest_operation.next();
+        let operation = match &input {
+            Input::Ready { deploy, .. } => *deploy,
+            _ => self.state.newest_operation.next(),
+        };
         let asked = Asked { input, operation, move_number: self.moves, request: None };
         let decision = decide(&self.state, &asked)?;
         for fact in decision.facts.clone() {

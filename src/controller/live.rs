@@ -63,7 +63,10 @@ impl Live {
 
     /// The input with the numbers that it gets if it is accepted.
     pub(super) fn number(&self, input: Input, request: Option<String>) -> Asked {
-        let operation = self.operations.max(self.state.newest_operation).next();
+        let operation = match &input {
+            Input::Ready { deploy, .. } => *deploy,
+            _ => self.operations.max(self.state.newest_operation).next(),
+        };
         let move_number = self.moves.max(self.state.moves) + 1;
         Asked { input, operation, move_number, request }
     }

@@ -121,10 +121,7 @@ impl App {
             live.accept(&asked);
             (asked, decision, live.split_generation)
         };
-        let operation = match &asked.input {
-            Input::Ready { deploy, .. } => *deploy,
-            _ => asked.operation,
-        };
+        let operation = asked.operation;
         self.write(recorder, &actor, decision.facts).await?;
         // CRASH: the journal has the new split, the table not yet: at the next start it is published.
         let mut moved = None;

@@ -37,6 +37,7 @@ impl App {
         let (mut drains, mut rest) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
+                Effect::Drain { color } if self.live().state.colors.get(color).is_none() => {}
                 Effect::Drain { color } => drains.push(self.drain(operation, color)),
                 other => rest.push(other),
             }
@@ -130,11 +131,13 @@ impl App {
         let took =
             done.map_err(|stopped| format!("{names} could not be moved to {release}: {stopped}"))?;
         if work.moved_singletons {
-            let text = format!(
-                "{names}: stopped in {}, then started in {release}; {:.1} s without",
-                self.name_of(to.other()),
-                took.as_secs_f64()
-            );
+            let text = match *state.colors.get(to.other()) {
+                Some(former) => format!(
+                    "{names}: stopped in {former}, then started in {release}; {:.1} s without",
+                    took.as_secs_f64()
+                ),
+                None => format!("{names}: started in {release}"),
+            };
             self.say(Some(operation), LineLevel::Step, "", text);
         }
         Ok(())

@@ -319,7 +319,13 @@ async fn migrate(settings: &StackSettings, release: ReleaseId, work: &Work) -> T
             secrets.mask(&out.tail.join("\n"))
         ));
     }
-    let last = out.tail.iter().rfind(|line| !line.trim().is_empty()).map_or("done", String::as_str);
+    // Compose tells of its container in the same breath.
+    let is_composes = |line: &str| line.trim_start().starts_with("Container ");
+    let last = out
+        .tail
+        .iter()
+        .rfind(|line| !line.trim().is_empty() && !is_composes(line))
+        .map_or("done", String::as_str);
     Ok(Some(format!(
         "{} (there is no restore point yet: a rollback moves traffic, not data)",
         secrets.mask(last)
@@ -538,6 +544,9 @@ pub(super) async fn forget(settings: &StackSettings, release: ReleaseId) {
     let folder = release_folder(settings, release);
     if folder.exists() {
         log(files::remove_release(&folder).await);
+    }
+    for rest in [format!("{name}.json"), format!("{name}-pull.json")] {
+        drop(std::fs::remove_file(settings.state.join("builds").join(rest)));
     }
 }
 

@@ -79,7 +79,8 @@ pub enum Settle {
 pub struct Asked {
     /// What is asked.
     pub input: Input,
-    /// The operation's number, drawn by the caller, above every number before.
+    /// The operation's number, drawn by the caller, above every number before; for
+    /// [`Input::Ready`] the deploy's own.
     pub operation: OperationId,
     /// The number that the next move of the split gets, drawn likewise.
     pub move_number: u64,
@@ -148,8 +149,7 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
     }
     match &asked.input {
         Input::Deploy => deploy(state, asked),
-        Input::Ready { deploy, release, settle, steps, salt } => {
-            let asked = &Asked { operation: *deploy, ..asked.clone() };
+        Input::Ready { release, settle, steps, salt, .. } => {
             ready(state, asked, *release, *settle, (steps, *salt))
         }
         Input::Shift { weight, salt } => shift(state, asked, *weight, *salt),
