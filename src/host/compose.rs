@@ -26,6 +26,8 @@ mod ports;
 mod problem;
 mod services;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod view;
 mod volumes;
 
@@ -411,20 +413,4 @@ fn warning_text(line: &str) -> String {
 #[must_use]
 pub fn project_of(settings: &StackSettings, color: Color) -> String {
     settings.project(color)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blank_variables_are_named() {
-        let line = concat!(
-            r#"time="2026-11-22T12:09:25Z" level=warning msg="The \"NOT_SET\" variable is "#,
-            r#"not set. Defaulting to a blank string.""#
-        );
-        assert_eq!(blank_variable(line).as_deref(), Some("NOT_SET"));
-        assert_eq!(blank_variable("level=warning msg=\"other\""), None);
-        assert_eq!(warning_text(r#"level=warning msg="a \"b\" c""#), "a \"b\" c");
-    }
 }
