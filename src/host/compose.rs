@@ -10,7 +10,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cutover_model::Color;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -26,6 +25,8 @@ mod ports;
 mod problem;
 mod services;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod view;
 mod volumes;
 
@@ -138,11 +139,26 @@ impl Compose {
         }
     }
 
-    /// The same, reading the compose files elsewhere: in a release's worktree, for instance.
-    /// Relative paths inside them still mean the operator's folder.
+    /// The same, reading these compose files. Relative paths inside them still mean the operator's
+    /// folder.
     #[must_use]
     pub fn with_files(mut self, files: Vec<PathBuf>) -> Self {
         self.files = files;
+        self
+    }
+
+    /// The same, reading the compose files of a release's commit, also when none is named; a file
+    /// that git does not track is read where it is. Relative paths inside them, those of `include`
+    /// and `extends` too, still mean the operator's folder.
+    #[must_use]
+    pub fn in_tree(mut self, tree: &SourceTree) -> Self {
+        if self.files.is_empty() {
+            self.files = default_files(&self.folder);
+        }
+        for file in &mut self.files {
+            let here = self.folder.join(&*file);
+            *file = tree.place_of(&here).unwrap_or(here);
+        }
         self
     }
 
@@ -351,6 +367,27 @@ impl Compose {
     }
 }
 
+/// The files that compose takes when none is named; none when the surroundings name some.
+fn default_files(folder: &Path) -> Vec<PathBuf> {
+    let named_elsewhere = std::env::var_os("COMPOSE_FILE").is_some()
+        || std::fs::read_to_string(folder.join(".env"))
+            .is_ok_and(|text| text.lines().any(|line| line.trim().starts_with("COMPOSE_FILE=")));
+    if named_elsewhere {
+        return Vec::new();
+    }
+    let first = |names: [&str; 4]| {
+        names.into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    };
+    let main = first(["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"]);
+    let further = first([
+        "compose.override.yml",
+        "compose.override.yaml",
+        "docker-compose.override.yml",
+        "docker-compose.override.yaml",
+    ]);
+    main.into_iter().chain(further).collect()
+}
+
 /// A generated file is complete: nothing of the surroundings may change what it means.
 fn of_generated(spec: Spec, generated: &Generated, folder: &Path) -> Spec {
     let none = PathBuf::from("/dev/null");
@@ -405,26 +442,4 @@ fn blank_variable(line: &str) -> Option<String> {
 fn warning_text(line: &str) -> String {
     let text = line.split_once("msg=").map_or(line, |(_, text)| text);
     process::escape(text.trim_matches('"')).replace("\\\"", "\"")
-}
-
-/// The project that a color's stack runs under, for messages.
-#[must_use]
-pub fn project_of(settings: &StackSettings, color: Color) -> String {
-    settings.project(color)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blank_variables_are_named() {
-        let line = concat!(
-            r#"time="2026-11-22T12:09:25Z" level=warning msg="The \"NOT_SET\" variable is "#,
-            r#"not set. Defaulting to a blank string.""#
-        );
-        assert_eq!(blank_variable(line).as_deref(), Some("NOT_SET"));
-        assert_eq!(blank_variable("level=warning msg=\"other\""), None);
-        assert_eq!(warning_text(r#"level=warning msg="a \"b\" c""#), "a \"b\" c");
-    }
 }

@@ -13,6 +13,8 @@ mod fixture;
 #[expect(dead_code, reason = "the tests of the commands use the rest of it")]
 mod harness;
 #[cfg(test)]
+mod host;
+#[cfg(test)]
 mod netns;
 #[cfg(test)]
 mod redirect;

@@ -122,8 +122,12 @@ impl Coloring<'_> {
                     calls.push((name.clone(), "command".to_owned()));
                 }
             }
+            let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
             for (colored, place) in calls {
-                let shared = shared.clone();
+                places.entry(colored).or_default().insert(place);
+            }
+            for (colored, places) in places {
+                let (shared, place) = (shared.clone(), Vec::from_iter(places).join(", "));
                 self.problems.push(ComposeProblem::SharedCallsColored { shared, colored, place });
             }
         }

@@ -112,7 +112,7 @@ pub enum ComposeProblem {
     },
     /// An external network that nobody classified.
     #[error(
-        "{services} use the network {network}, which is outside of this file. Write under \
+        "the network {network}, used by {services}, is outside of this file. Write under \
          networks: {network} = \"join\" (both colors join it, answering only to names of their \
          own, such as {example}) or \"drop\""
     )]
