@@ -18,8 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::Sha256;
 
-pub use address::Visitor;
-pub(crate) use address::visitor;
+pub(crate) use address::{Visitor, visitor};
 pub use preview::{PREVIEW_PARAMETER, preview_token};
 pub(crate) use preview::{Preview, strip_preview_cookie};
 

@@ -31,6 +31,7 @@ use crate::worker::watch::Stage;
 use attempt::Answered;
 use exchange::Exchange;
 use target::Target;
+use upgrade::Asked;
 
 /// Answers one request of a client.
 pub(crate) async fn forward(
@@ -42,7 +43,7 @@ pub(crate) async fn forward(
     let taste = Taste::of(request.headers());
     let answered = serve(&inbound, request, &mut exchange).await;
     Ok(match answered {
-        Ok(Served::Answer(answered, choice)) => deliver(exchange, *answered, &choice),
+        Ok(Served::Answer(answered, choice, asked)) => deliver(exchange, *answered, &choice, asked),
         Ok(Served::Own(response)) => {
             exchange.end_own(response.status());
             response
@@ -57,7 +58,7 @@ pub(crate) async fn forward(
 /// What became of a request that did not fail.
 enum Served {
     /// An upstream has answered.
-    Answer(Box<Answered>, Choice),
+    Answer(Box<Answered>, Choice, Asked),
     /// Cutover answers itself.
     Own(Response<Answer>),
 }
@@ -73,7 +74,7 @@ async fn serve(
     let (mut parts, body) = request.into_parts();
     headers::expectation(&parts.headers)?;
     let target = target::read(&mut parts)?;
-    let upgrade = upgrade::asked(&parts);
+    let asked = upgrade::asked(&mut parts);
     headers::seen_before(&parts.headers, inbound)?;
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;
@@ -86,12 +87,12 @@ async fn serve(
     target::rewrite(&mut parts, lease.route())?;
     let upload = Upload::new(body, &parts, inbound)?;
     headers::to_upstream(&mut parts, inbound, &target, visitor, exchange.request_id());
-    upgrade.to_upstream(&mut parts.headers);
+    asked.to_upstream(&mut parts.headers);
     upload.frame(&mut parts.headers);
     exchange.routed(lease, &choice);
 
-    let answered = attempt::ask(inbound, exchange, parts, upload, upgrade).await?;
-    Ok(Served::Answer(Box::new(answered), choice))
+    let answered = attempt::ask(inbound, exchange, parts, upload, &asked).await?;
+    Ok(Served::Answer(Box::new(answered), choice, asked))
 }
 
 /// Finds the app, the route and the color by one table, and takes the lease.
@@ -126,11 +127,16 @@ fn preview_page(preview: &Preview, parts: &Parts) -> Result<Served, Fault> {
 }
 
 /// Turns the upstream's answer into the client's.
-fn deliver(mut exchange: Exchange, mut answered: Answered, choice: &Choice) -> Response<Answer> {
+fn deliver(
+    mut exchange: Exchange,
+    mut answered: Answered,
+    choice: &Choice,
+    asked: Asked,
+) -> Response<Answer> {
     exchange.head(answered.response.status());
     let inbound = exchange.inbound.clone();
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::open(exchange, answered);
+        return upgrade::open(exchange, answered, asked);
     }
     headers::to_client(&mut answered.response, &exchange.method, &inbound);
     if let Some(lease) = exchange.lease() {

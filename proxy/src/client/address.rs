@@ -8,9 +8,9 @@ use crate::worker::inbound::Inbound;
 
 /// The client as far as its address tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visitor {
+pub(crate) struct Visitor {
     /// The address that the client is taken to have.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
 }
 
 /// The last address in `X-Forwarded-For` that no trusted proxy has, if the peer is trusted; the peer

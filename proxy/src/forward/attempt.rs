@@ -52,7 +52,7 @@ pub(crate) async fn ask(
     exchange: &mut Exchange,
     parts: Parts,
     mut upload: Upload,
-    asked: Asked,
+    asked: &Asked,
 ) -> Result<Answered, Fault> {
     let worker = &inbound.worker;
     let (upstream, deadlines) = {
@@ -196,7 +196,7 @@ async fn send(
     connection: &mut Connection,
     request: Request<Upload>,
     progress: Option<&Progress>,
-    asked: Asked,
+    asked: &Asked,
 ) -> Result<Response<Incoming>, Failure> {
     let first = connection.begin();
     let mut answer = pin!(connection.sender.try_send_request(request));
@@ -216,8 +216,8 @@ async fn send(
     }
 }
 
-fn check(response: Response<Incoming>, asked: Asked) -> Result<Response<Incoming>, Fault> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && asked == Asked::No {
+fn check(response: Response<Incoming>, asked: &Asked) -> Result<Response<Incoming>, Fault> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && matches!(asked, Asked::Nothing) {
         return Err(Fault::BadAnswer("the application switched protocols without being asked"));
     }
     headers::answer_framing(&response)?;

@@ -17,6 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::attempt::Answered;
 use super::exchange::Exchange;
+use super::headers;
 use crate::error::Fault;
 use crate::message::Class;
 use crate::upstream::{Connection, Load};
@@ -27,7 +28,7 @@ use crate::worker::watch::{Stage, Watch};
 #[derive(Debug, Default)]
 pub(crate) struct Progress(AtomicU8);
 
-const OPEN: u8 = 0;
+/// Beside these two: 0, under way.
 const WHOLE: u8 = 1;
 const FAULTY: u8 = 2;
 
@@ -136,7 +137,7 @@ impl Body for Upload {
             Some(Err(_)) => stream.progress.set(FAULTY),
             None => stream.progress.set(WHOLE),
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map(headers::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -238,7 +239,7 @@ impl Download {
                 if self.incoming.is_end_stream() {
                     self.complete();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(headers::trailers(frame))))
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "an answer broke off");

@@ -16,6 +16,7 @@ use crate::message::{Class, Outcome, Routed};
 use crate::signals::AccessRecord;
 use crate::worker::inbound::Inbound;
 use crate::worker::lease::Lease;
+use crate::worker::watch::Stage;
 
 /// The most of a path that a failure's record keeps.
 const PATH: usize = 120;
@@ -86,8 +87,14 @@ impl Exchange {
         self.routed.as_ref().map(|way| &way.lease)
     }
 
-    pub(crate) fn lease_mut(&mut self) -> Option<&mut Lease> {
-        self.routed.as_mut().map(|way| &mut way.lease)
+    /// The answer was 101: from now on the lease is a tunnel's, and the record is written.
+    pub(crate) fn become_tunnel(&mut self) {
+        self.end(None);
+        self.inbound.watch.disarm(Stage::Head);
+        if let Some(way) = &mut self.routed {
+            way.lease.become_tunnel();
+            self.inbound.watch.hold(way.lease.id());
+        }
     }
 
     pub(crate) fn attempt(&mut self) {

@@ -6,12 +6,15 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 
 use super::target::Target;
 use crate::client::{COLOR_HEADER, Visitor, strip_preview_cookie};
@@ -93,6 +96,41 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+/// Whether a field may stand behind a body: nothing that frames, routes, authenticates or speaks of
+/// the connection, and nothing that we vouch for (RFC 9110, 6.5.1).
+fn may_trail(name: &HeaderName) -> bool {
+    let vouched = TWINS.contains(&name.as_str()) || [FORWARDED, VIA].contains(name);
+    let fixed = [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        EXPECT,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TRAILER,
+    ];
+    !(vouched || HOP_BY_HOP.contains(name) || fixed.contains(name))
+}
+
+/// Drops the trailers that must not pass.
+pub(crate) fn trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let dropped: Vec<HeaderName> =
+                trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+            for name in dropped {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

@@ -56,7 +56,8 @@ pub(crate) fn read(parts: &mut Parts) -> Result<Target, Fault> {
         parts.uri = origin_form(&parts.uri);
     }
     let path = parts.uri.path();
-    if !path.starts_with('/') && !(path == "*" && parts.method == Method::OPTIONS) {
+    let asterisk = path == "*" && parts.method == Method::OPTIONS;
+    if !path.starts_with('/') && !asterisk {
         return Err(Fault::Malformed("the address in the request line has no path"));
     }
     Ok(Target { host, name_end })

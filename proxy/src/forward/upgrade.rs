@@ -1,27 +1,36 @@
-//! Tunnels: a WebSocket handshake passed on, then bytes in both directions.
+//! The WebSocket handshake: passed on, and after the upstream's 101 the connections are joined.
 //!
 //! RFC 9110 section 7.8 and RFC 6455. Only `websocket` passes, only when `Connection` lists
-//! `upgrade`, only after the upstream's 101. Invariant: a tunnel holds its lease until both sides are
-//! closed.
+//! `upgrade`, only after the upstream's 101. Invariant: a tunnel holds its lease and its place under
+//! the limit of connections until both sides are closed.
+
+mod frames;
+mod tunnel;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 
 use super::attempt::Answered;
 use super::body::Answer;
 use super::exchange::Exchange;
-use super::headers::lists;
+use super::headers::{self, lists};
+use crate::upstream::UpstreamIo;
+use crate::worker::inbound::ClientIo;
+use tunnel::{Ends, Side};
 
-/// Whether the client asked for a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a client asked for besides an answer.
 pub(crate) enum Asked {
-    No,
-    WebSocket,
+    Nothing,
+    /// A tunnel; the client's side of it will be here once 101 was sent.
+    WebSocket(OnUpgrade),
 }
 
 /// What the request asks for.
-pub(crate) fn asked(parts: &Parts) -> Asked {
+pub(crate) fn asked(parts: &mut Parts) -> Asked {
+    // Whatever hyper thinks of the request must not travel on with it.
+    let waiting = parts.extensions.remove::<OnUpgrade>();
     let websocket = parts.version == Version::HTTP_11
         && parts.method == Method::GET
         && lists(&parts.headers, &CONNECTION, "upgrade")
@@ -30,20 +39,51 @@ pub(crate) fn asked(parts: &Parts) -> Asked {
             .headers
             .get(UPGRADE)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if websocket { Asked::WebSocket } else { Asked::No }
+    match waiting {
+        Some(waiting) if websocket => Asked::WebSocket(waiting),
+        _ => Asked::Nothing,
+    }
 }
 
 impl Asked {
     /// Puts the hop-by-hop fields of the handshake back.
-    pub(crate) fn to_upstream(self, headers: &mut HeaderMap) {
-        if self == Self::WebSocket {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    pub(crate) fn to_upstream(&self, headers: &mut HeaderMap) {
+        if matches!(self, Self::WebSocket(_)) {
+            headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
     }
 }
 
-/// Answers 101 and joins the two connections.
-pub(crate) fn open(_exchange: Exchange, _answered: Answered) -> Response<Answer> {
-    Response::new(Answer::Empty)
+/// Answers 101 and joins the two connections in a task of their own.
+pub(crate) fn open(mut exchange: Exchange, answered: Answered, asked: Asked) -> Response<Answer> {
+    let Answered { mut response, lent, .. } = answered;
+    let upstream = hyper::upgrade::on(&mut response);
+    headers::to_client(&mut response, &exchange.method, &exchange.inbound);
+    let response_headers = response.headers_mut();
+    response_headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response_headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    exchange.become_tunnel();
+    if let Asked::WebSocket(client) = asked {
+        // The task ends with either side, with its deadline, or when its lease is ended.
+        tokio::spawn(async move {
+            if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
+                && let Some(ends) = ends(client, upstream)
+            {
+                tunnel::run(&exchange.inbound, ends).await;
+            }
+            drop((exchange, lent));
+        });
+    }
+    response.map(|_| Answer::Empty)
+}
+
+/// The sockets under both connections, with what was read from them too far.
+fn ends(client: Upgraded, upstream: Upgraded) -> Option<Ends> {
+    let client = client.downcast::<ClientIo>().ok()?;
+    let upstream = upstream.downcast::<UpstreamIo>().ok()?;
+    Some(Ends {
+        client: Side::new(client.io.stream, upstream.read_buf),
+        upstream: Side::new(upstream.io.inner.into_inner(), client.read_buf),
+    })
 }

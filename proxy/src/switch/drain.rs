@@ -15,6 +15,8 @@ use crate::table::{self, Leases};
 
 /// Between two looks at the counters; a drain is rare and the look is a few loads.
 const LOOK: Duration = Duration::from_millis(5);
+/// Between two orders to end what is left.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long ended requests and tunnels get to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -23,11 +25,15 @@ pub(crate) async fn drain(board: &Board, drain: Drain, end: impl Fn(&[u64])) -> 
     renew(board, &drain.app);
     let waiting = board.retired(&drain.app, drain.color);
     let (requests, tunnels) = open(&waiting);
-    let mut left = wait(&waiting, drain.deadline).await;
+    let left = wait(&waiting, drain.deadline).await;
     if left > 0 && drain.rest == Rest::End {
-        end(&waiting.iter().map(|leases| leases.id).collect::<Vec<_>>());
-        wait(&waiting, GOODBYE).await;
-        left = left.max(count(&waiting));
+        let ids: Vec<u64> = waiting.iter().map(|leases| leases.id).collect();
+        let until = tokio::time::Instant::now() + GOODBYE;
+        // Said more than once: a request may have taken its lease and not yet told its watch.
+        while count(&waiting) > 0 && tokio::time::Instant::now() < until {
+            end(&ids);
+            wait(&waiting, AGAIN).await;
+        }
     }
     Drained { requests, tunnels, left }
 }

@@ -1,13 +1,13 @@
 //! One connection to an endpoint: made, driven by a task of its own, used by one request at a time.
 //!
-//! Invariant: the task ends when the connection does or when its last handle is dropped, so a
-//! connection that is on no list and in no request is closed.
+//! Invariant: the task ends when the connection does or when the handle is dropped, so a connection
+//! that is on no list and in no request is closed, whatever its upload was waiting for.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 use crate::forward::Upload;
 
@@ -22,35 +23,51 @@ use crate::forward::Upload;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) sender: http1::SendRequest<Upload>,
-    reads: Arc<AtomicU32>,
+    state: Arc<State>,
+    task: AbortHandle,
     /// Whether a request was answered on it before.
     pub(crate) used: bool,
 }
 
+/// What the socket's side tells the request's side.
+#[derive(Debug, Default)]
+struct State {
+    /// Reads that ended since the request was handed over.
+    reads: AtomicU32,
+    /// A write failed: nothing that was "written" since has arrived.
+    broken: AtomicBool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Connection {
     pub(crate) fn is_ready(&self) -> bool {
-        self.sender.is_ready() && !self.sender.is_closed()
+        self.sender.is_ready() && !self.is_closed()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.state.broken.load(Ordering::Relaxed)
     }
 
     /// Begins to watch for the first byte of an answer.
     pub(crate) fn begin(&self) -> FirstByte {
-        self.reads.store(0, Ordering::Relaxed);
-        FirstByte(self.reads.clone())
+        self.state.reads.store(0, Ordering::Relaxed);
+        FirstByte(self.state.clone())
     }
 }
 
 /// Tells whether a connection that broke had begun to answer.
 #[derive(Debug)]
-pub(crate) struct FirstByte(Arc<AtomicU32>);
+pub(crate) struct FirstByte(Arc<State>);
 
 impl FirstByte {
     /// One read ended at most: that was the end or the error, so no byte came.
     pub(crate) fn came(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
+        self.0.reads.load(Ordering::Relaxed) > 1
     }
 }
 
@@ -65,28 +82,45 @@ pub(crate) async fn connect(
 ) -> io::Result<Connection> {
     let stream = tokio::time::timeout(deadline, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    let reads = Arc::new(AtomicU32::new(0));
-    let io = UpstreamIo { inner: TokioIo::new(stream), reads: reads.clone() };
+    let state = Arc::new(State::default());
+    let io = UpstreamIo { inner: TokioIo::new(stream), state: state.clone() };
     let (sender, connection) = http1::Builder::new()
         .max_header_size(header_bytes)
         .max_buf_size(header_bytes.max(8_192) + 8_192)
         .handshake(io)
         .await
         .map_err(io::Error::other)?;
-    // The task belongs to `sender`: hyper ends it when the handle is gone and nothing is in flight.
-    tokio::spawn(async move {
+    // The task ends with the handle.
+    let task = tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%address, %error, "upstream connection ended");
         }
     });
-    Ok(Connection { sender, reads, used: false })
+    Ok(Connection { sender, state, task: task.abort_handle(), used: false })
 }
 
-/// The socket, with a count of reads that ended.
+/// The socket, with notes for the request's side.
+///
+/// A server that answers early and closes makes our writes fail while its answer waits to be read;
+/// hyper would give up on the first failed write. So a failed write is swallowed: the read that
+/// follows finds the answer, or the error.
 #[derive(Debug)]
 pub(crate) struct UpstreamIo {
     pub(crate) inner: TokioIo<TcpStream>,
-    reads: Arc<AtomicU32>,
+    state: Arc<State>,
+}
+
+impl UpstreamIo {
+    fn swallow(&self, polled: Poll<io::Result<usize>>, offered: usize) -> Poll<io::Result<usize>> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match polled {
+            Poll::Ready(Err(error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+                self.state.broken.store(true, Ordering::Relaxed);
+                Poll::Ready(Ok(offered))
+            }
+            polled => polled,
+        }
+    }
 }
 
 impl Read for UpstreamIo {
@@ -97,7 +131,7 @@ impl Read for UpstreamIo {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_ready() {
-            self.reads.fetch_add(1, Ordering::Relaxed);
+            self.state.reads.fetch_add(1, Ordering::Relaxed);
         }
         polled
     }
@@ -109,7 +143,8 @@ impl Write for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.swallow(polled, buf.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -129,6 +164,7 @@ impl Write for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.swallow(polled, bufs.iter().map(|buf| buf.len()).sum())
     }
 }

@@ -137,27 +137,13 @@ pub(crate) struct ClientIo {
     pub(crate) stream: TcpStream,
     inbound: Arc<Inbound>,
     scanner: Scanner,
-    /// After the end of a tunnel's handshake bytes are no longer looked at.
-    raw: bool,
     lingered: u64,
     closing: bool,
 }
 
 impl ClientIo {
     fn new(stream: TcpStream, inbound: Arc<Inbound>) -> Self {
-        Self {
-            stream,
-            inbound,
-            scanner: Scanner::default(),
-            raw: false,
-            lingered: 0,
-            closing: false,
-        }
-    }
-
-    /// The connection has become a tunnel: bytes pass as they are.
-    pub(crate) fn become_raw(&mut self) {
-        self.raw = true;
+        Self { stream, inbound, scanner: Scanner::default(), lingered: 0, closing: false }
     }
 
     fn too_slow(&self) -> io::Error {
@@ -231,16 +217,14 @@ impl Read for ClientIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.inbound.watch.has_fired(Stage::Head) && !this.raw {
+        if this.inbound.watch.has_fired(Stage::Head) {
             return Poll::Ready(Err(this.too_slow()));
         }
         BUFFER.with_borrow_mut(|buffer| {
             let most = buf.remaining().min(buffer.len());
             let mut read = ReadBuf::new(&mut buffer[..most]);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
-            if !this.raw {
-                this.look(read.filled());
-            }
+            this.look(read.filled());
             buf.put_slice(read.filled());
             Poll::Ready(Ok(()))
         })
@@ -265,7 +249,7 @@ impl Write for ClientIo {
         if !self.closing {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
-        if self.raw || self.scanner.is_between() {
+        if self.scanner.is_between() {
             return Poll::Ready(Ok(()));
         }
         self.poll_linger(cx)

@@ -16,29 +16,29 @@ use cutover_proxy::message::{
 use cutover_proxy::{Proxy, ProxySettings};
 
 /// The longest that any condition may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-pub fn app(name: &str) -> AppName {
+pub(crate) fn app(name: &str) -> AppName {
     AppName::new(name).unwrap()
 }
 
-pub fn service() -> ServiceName {
+pub(crate) fn service() -> ServiceName {
     ServiceName::new("web").unwrap()
 }
 
-pub fn weight(points: u16) -> Weight {
+pub(crate) fn weight(points: u16) -> Weight {
     Weight::from_basis_points(points).unwrap()
 }
 
-pub fn split(stable: Color, points: u16) -> Split {
+pub(crate) fn split(stable: Color, points: u16) -> Split {
     Split { stable, weight: weight(points) }
 }
 
-pub fn endpoint(address: SocketAddr) -> EndpointSpec {
+pub(crate) fn endpoint(address: SocketAddr) -> EndpointSpec {
     EndpointSpec { id: address.to_string(), ip: address.ip(), port: Some(address.port()) }
 }
 
-pub fn route(host: Option<&str>, path: &str) -> RouteSpec {
+pub(crate) fn route(host: Option<&str>, path: &str) -> RouteSpec {
     RouteSpec {
         host: host.map(Into::into),
         path: path.into(),
@@ -50,7 +50,7 @@ pub fn route(host: Option<&str>, path: &str) -> RouteSpec {
 }
 
 /// An app with one route for everything; blue is stable and has everything.
-pub fn spec(name: &str, blue: &[SocketAddr], green: &[SocketAddr]) -> AppSpec {
+pub(crate) fn spec(name: &str, blue: &[SocketAddr], green: &[SocketAddr]) -> AppSpec {
     let color = |addresses: &[SocketAddr], release| ColorSpec {
         release: Some(ReleaseId(release)),
         upstreams: BTreeMap::from([(
@@ -69,7 +69,7 @@ pub fn spec(name: &str, blue: &[SocketAddr], green: &[SocketAddr]) -> AppSpec {
     }
 }
 
-pub fn settings(tables: Vec<AppSpec>) -> ProxySettings {
+pub(crate) fn settings(tables: Vec<AppSpec>) -> ProxySettings {
     let mut settings =
         ProxySettings::new(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], [7; 32]);
     settings.workers = NonZeroUsize::new(2).unwrap();
@@ -78,32 +78,32 @@ pub fn settings(tables: Vec<AppSpec>) -> ProxySettings {
 }
 
 /// A running proxy and the address of its first listener.
-pub struct Site {
-    pub proxy: Proxy,
-    pub address: SocketAddr,
+pub(crate) struct Site {
+    pub(crate) proxy: Proxy,
+    pub(crate) address: SocketAddr,
 }
 
 impl Site {
-    pub fn start(settings: ProxySettings) -> Self {
+    pub(crate) fn start(settings: ProxySettings) -> Self {
         let proxy = Proxy::start(settings, Vec::new()).unwrap();
         let address = proxy.addresses()[0];
         Self { proxy, address }
     }
 
-    pub fn of(spec: AppSpec) -> Self {
+    pub(crate) fn of(spec: AppSpec) -> Self {
         Self::start(settings(vec![spec]))
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// One request on a connection of its own.
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.client().ask(&format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"))
     }
 
-    pub fn shift(&self, name: &str, to: Split) -> cutover_proxy::message::Acknowledged {
+    pub(crate) fn shift(&self, name: &str, to: Split) -> cutover_proxy::message::Acknowledged {
         let change = cutover_proxy::message::Change::Split { split: to, salt: Salt(1) };
         let publish = Publish { app: app(name), changes: vec![change], based_on: None };
         self.proxy.switch().apply(publish).unwrap()
@@ -111,7 +111,7 @@ impl Site {
 }
 
 /// Waits until a condition holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "never came true: {what}");
@@ -121,40 +121,40 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A message as it stood on the wire.
 #[derive(Debug, Clone, Default)]
-pub struct Message {
-    pub start: String,
-    pub fields: Vec<(String, String)>,
-    pub body: Vec<u8>,
-    pub trailers: Vec<(String, String)>,
+pub(crate) struct Message {
+    pub(crate) start: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
     /// The body was framed in chunks.
-    pub chunked: bool,
+    pub(crate) chunked: bool,
 }
 
 impl Message {
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    pub fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let matching = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         matching.map(|(_, v)| v.as_str()).collect()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-pub type Answer = Message;
+pub(crate) type Answer = Message;
 
 impl Message {
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.start.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0)
     }
 }
 
 /// Reads the head of a message; `None` at the end of the stream.
-pub fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Message>> {
+pub(crate) fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Message>> {
     let mut message = Message::default();
     if reader.read_line(&mut message.start)? == 0 {
         return Ok(None);
@@ -177,7 +177,7 @@ fn read_fields(reader: &mut impl BufRead) -> std::io::Result<Vec<(String, String
 }
 
 /// Reads the body that the head announces. `open` is whether it may last until the end of stream.
-pub fn read_body(
+pub(crate) fn read_body(
     reader: &mut impl BufRead,
     message: &mut Message,
     open: bool,
@@ -208,13 +208,13 @@ pub fn read_body(
 }
 
 /// A client with one connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -222,17 +222,17 @@ impl Client {
         Self { stream, reader }
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    pub fn ask(&mut self, request: &str) -> Answer {
+    pub(crate) fn ask(&mut self, request: &str) -> Answer {
         self.send(request);
         let head = request.starts_with("HEAD ");
         self.answer_to(head)
     }
 
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         self.answer_to(false)
     }
 
@@ -240,11 +240,11 @@ impl Client {
         self.try_answer(head).unwrap().expect("an answer, not the end of the connection")
     }
 
-    pub fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> Answer {
         read_head(&mut self.reader).unwrap().expect("a head")
     }
 
-    pub fn try_answer(&mut self, head: bool) -> std::io::Result<Option<Answer>> {
+    pub(crate) fn try_answer(&mut self, head: bool) -> std::io::Result<Option<Answer>> {
         let Some(mut answer) = read_head(&mut self.reader)? else { return Ok(None) };
         while (100..200).contains(&answer.status()) && answer.status() != 101 {
             answer = read_head(&mut self.reader)?.expect("a final answer");
@@ -256,14 +256,14 @@ impl Client {
     }
 
     /// Reads exactly this many bytes.
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.reader.read_exact(&mut bytes).unwrap();
         bytes
     }
 
     /// Reads to the end of the stream; a reset counts as the end.
-    pub fn rest(&mut self) -> Vec<u8> {
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self.reader.read_to_end(&mut bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -275,18 +275,16 @@ impl Client {
 }
 
 /// One request at an upstream.
-pub struct Served<'a> {
-    pub request: Message,
-    pub stream: &'a mut TcpStream,
-    pub reader: &'a mut BufReader<TcpStream>,
-    /// The number of the connection that it came on, from 0.
-    pub connection: usize,
+pub(crate) struct Served<'a> {
+    pub(crate) request: Message,
+    pub(crate) stream: &'a mut TcpStream,
+    pub(crate) reader: &'a mut BufReader<TcpStream>,
     /// The number of the request on its connection, from 0.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 impl Served<'_> {
-    pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Then {
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> Then {
         match self.stream.write_all(bytes.as_ref()) {
             Ok(()) => Then::Keep,
             Err(_) => Then::Close,
@@ -294,18 +292,18 @@ impl Served<'_> {
     }
 
     /// A plain 200 with this body.
-    pub fn ok(&mut self, body: &str) -> Then {
+    pub(crate) fn ok(&mut self, body: &str) -> Then {
         self.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     }
 
-    pub fn body(&mut self) -> bool {
+    pub(crate) fn body(&mut self) -> bool {
         read_body(self.reader, &mut self.request, false).is_ok()
     }
 }
 
 /// What an upstream does after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     Keep,
     Close,
 }
@@ -313,17 +311,17 @@ pub enum Then {
 type Serve = dyn Fn(&mut Served<'_>) -> Then + Send + Sync;
 
 /// A small blocking HTTP server.
-pub struct Upstream {
-    pub address: SocketAddr,
-    pub seen: Arc<Mutex<Vec<Message>>>,
-    pub connections: Arc<AtomicUsize>,
-    pub closed: Arc<AtomicUsize>,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Vec<Message>>>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) closed: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
 impl Upstream {
     /// Serves each request head with `serve`, which reads the body itself if it wants to.
-    pub fn raw(serve: impl Fn(&mut Served<'_>) -> Then + Send + Sync + 'static) -> Self {
+    pub(crate) fn raw(serve: impl Fn(&mut Served<'_>) -> Then + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let upstream = Self {
             address: listener.local_addr().unwrap(),
@@ -341,10 +339,10 @@ impl Upstream {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let number = connections.fetch_add(1, Ordering::SeqCst);
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (seen, serve, closed) = (seen.clone(), serve.clone(), closed.clone());
                 std::thread::spawn(move || {
-                    serve_connection(stream, number, &seen, &*serve);
+                    serve_connection(stream, &seen, &*serve);
                     closed.fetch_add(1, Ordering::SeqCst);
                 });
             }
@@ -353,24 +351,24 @@ impl Upstream {
     }
 
     /// Reads the body, then serves.
-    pub fn start(serve: impl Fn(&mut Served<'_>) -> Then + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(serve: impl Fn(&mut Served<'_>) -> Then + Send + Sync + 'static) -> Self {
         Self::raw(move |served| if served.body() { serve(served) } else { Then::Close })
     }
 
     /// Answers every request with this text.
-    pub fn says(text: &'static str) -> Self {
+    pub(crate) fn says(text: &'static str) -> Self {
         Self::start(move |served| served.ok(text))
     }
 
-    pub fn requests(&self) -> Vec<Message> {
+    pub(crate) fn requests(&self) -> Vec<Message> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    pub fn closed(&self) -> usize {
+    pub(crate) fn closed(&self) -> usize {
         self.closed.load(Ordering::SeqCst)
     }
 }
@@ -383,18 +381,12 @@ impl Drop for Upstream {
     }
 }
 
-fn serve_connection(
-    mut stream: TcpStream,
-    connection: usize,
-    seen: &Mutex<Vec<Message>>,
-    serve: &Serve,
-) {
+fn serve_connection(mut stream: TcpStream, seen: &Mutex<Vec<Message>>, serve: &Serve) {
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut number = 0;
     while let Ok(Some(request)) = read_head(&mut reader) {
-        let mut served =
-            Served { request, stream: &mut stream, reader: &mut reader, connection, number };
+        let mut served = Served { request, stream: &mut stream, reader: &mut reader, number };
         let at = {
             let mut seen = seen.lock().unwrap();
             seen.push(served.request.clone());
@@ -410,7 +402,23 @@ fn serve_connection(
 }
 
 /// An address on which nothing listens.
-pub fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).unwrap();
     listener.local_addr().unwrap()
+}
+
+/// How many attempts of an app ended in a class.
+pub(crate) fn count(proxy: &Proxy, class: cutover_proxy::message::Class) -> u64 {
+    let counts = proxy.counts().outcomes;
+    counts.iter().filter(|row| row.class == class).map(|row| row.requests).sum()
+}
+
+/// Attempts that charge a color.
+pub(crate) fn charged(proxy: &Proxy) -> u64 {
+    let counts = proxy.counts().outcomes;
+    counts.iter().filter(|row| row.class.is_failure()).map(|row| row.requests).sum()
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

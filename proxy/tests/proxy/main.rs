@@ -3,5 +3,17 @@
 //! Upstreams are small blocking servers in threads of the test; clients write and read text. No
 //! test sleeps: each waits for a condition with a deadline.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod clients;
+mod deadlines;
+mod faults;
+mod framing;
 mod harness;
+mod headers;
+mod listening;
+mod pooling;
 mod routing;
+mod streaming;
+mod switching;
+mod tunnels;

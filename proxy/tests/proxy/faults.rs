@@ -1,0 +1,100 @@
+//! Faults of clients: answered with 4xx or by closing, charged to no color (I16).
+
+use std::net::Shutdown;
+
+use cutover_proxy::message::Class;
+use socket2::SockRef;
+
+use super::harness::{Site, Upstream, charged, count, spec, until};
+
+fn site() -> (Upstream, Site) {
+    let upstream = Upstream::says("ok");
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    (upstream, site)
+}
+
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[test]
+fn a_bad_chunk_is_the_clients_fault() {
+    for rest in ["zz\r\n", "3\r\nabcd\r\n0\r\n\r\n", "-3\r\n"] {
+        let (upstream, site) = site();
+        let mut client = site.client();
+        client.send(format!("{CHUNKED}3\r\nabc\r\n"));
+        until("the upstream has the head", || upstream.requests().len() == 1);
+        client.send(rest);
+        let answer = client.try_answer(false);
+        if let Ok(Some(answer)) = &answer {
+            assert_eq!(answer.status(), 400, "{rest:?}");
+        }
+        until("it is counted", || count(&site.proxy, Class::ClientFault) == 1);
+        assert_eq!(charged(&site.proxy), 0, "{rest:?} {answer:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_is_the_clients_fault() {
+    for request in [
+        format!("{CHUNKED}5\r\nab"),
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc".to_owned(),
+    ] {
+        let (upstream, site) = site();
+        let mut client = site.client();
+        client.send(&request);
+        until("the upstream has the head", || upstream.requests().len() == 1);
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        client.rest();
+        until("it is counted", || count(&site.proxy, Class::ClientFault) == 1);
+        assert_eq!(charged(&site.proxy), 0, "{request:?}");
+        // The upstream saw the cut, not a whole message.
+        until("the upstream's connection is closed", || upstream.closed() == 1);
+    }
+}
+
+#[test]
+fn a_reset_is_the_clients_fault() {
+    let (upstream, site) = site();
+    let mut client = site.client();
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc");
+    until("the upstream has the head", || upstream.requests().len() == 1);
+    SockRef::from(&client.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    until("it is counted", || count(&site.proxy, Class::ClientFault) == 1);
+    assert_eq!(charged(&site.proxy), 0);
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_charges_nobody() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::start(move |served| {
+        wait.lock().unwrap().recv().ok();
+        served.ok("late")
+    });
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let mut client = site.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    until("the upstream has it", || upstream.requests().len() == 1);
+    drop(client);
+    until("it is counted", || count(&site.proxy, Class::ClientFault) == 1);
+    assert_eq!(charged(&site.proxy), 0);
+    drop(go);
+}
+
+#[test]
+fn failures_of_the_upstream_are_charged_and_recorded() {
+    let upstream =
+        Upstream::start(|served| served.write("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"));
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let answer = site.get("/some/path?secret=1");
+    assert_eq!(answer.status(), 503);
+    let mut cursor = cutover_proxy::Cursor::default();
+    let outcomes = site.proxy.outcomes(&mut cursor);
+    assert_eq!(outcomes.failures.len(), 1);
+    let failure = &outcomes.failures[0];
+    assert_eq!(failure.path, "/some/path");
+    assert_eq!((failure.class, failure.status), (Class::ServerError, Some(503)));
+    assert_eq!(failure.release, Some(cutover_model::ReleaseId(1)));
+    assert!(site.proxy.outcomes(&mut cursor).failures.is_empty());
+    assert_eq!(charged(&site.proxy), 1);
+}
