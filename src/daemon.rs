@@ -6,6 +6,8 @@
 //! after the proxy runs ends it.
 
 pub mod access_log;
+pub mod inherit;
+pub mod ports;
 pub mod settings;
 pub mod socket;
 pub mod tables;

@@ -221,6 +221,8 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, peer)) => {
                 shared.accepted.fetch_add(1, Ordering::Relaxed);
+                // A led connection arrives at another listener than the port it asked for.
+                let port = stream.local_addr().map_or(port, |address| address.port());
                 match Place::take(shared) {
                     Some(place) => welcome(worker, stream, peer, port, forced.clone(), place),
                     None => refuse(shared, &stream),

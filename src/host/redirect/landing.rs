@@ -36,6 +36,21 @@ pub fn listen(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> 
     Ok(socket.into())
 }
 
+/// Opens one listener for each worker; the first is opened alone, so that a taken address is
+/// refused.
+///
+/// # Errors
+/// As [`listen`].
+pub fn group(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let first = listen(address, Sharing::Alone)?;
+    SockRef::from(&first).set_reuse_port(true)?;
+    let mut group = vec![first];
+    while group.len() < workers {
+        group.push(listen(address, Sharing::Workers)?);
+    }
+    Ok(group)
+}
+
 /// Lets a listener that is already open be led to.
 ///
 /// # Errors
@@ -61,7 +76,27 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Picks a port that is free on loopback in both families, for a landing.
+/// Picks the landing's port for a daemon that has none yet: below the ports that the kernel gives
+/// to outgoing connections, so that it is free again after a restart.
+///
+/// # Errors
+/// When there is none, or loopback cannot be bound.
+pub fn choose_port() -> io::Result<u16> {
+    (10_080..11_080)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok() && is_free_v6(*port))
+        .ok_or_else(none_free)
+}
+
+fn is_free_v6(port: u16) -> bool {
+    // A host without IPv6 has no listener in the way either.
+    !matches!(TcpListener::bind(("::1", port)), Err(e) if e.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn none_free() -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, "no port is free on loopback in both families")
+}
+
+/// Picks any port that is free on loopback in both families.
 ///
 /// # Errors
 /// When there is none, or loopback cannot be bound.
@@ -69,13 +104,11 @@ pub fn free_port() -> io::Result<u16> {
     for _ in 0..32 {
         let v4 = TcpListener::bind(("127.0.0.1", 0))?;
         let port = v4.local_addr()?.port();
-        match TcpListener::bind(("::1", port)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            // Free, or a host without IPv6.
-            _ => return Ok(port),
+        if is_free_v6(port) {
+            return Ok(port);
         }
     }
-    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free on loopback in both families"))
+    Err(none_free())
 }
 
 /// A port that was waited for.
