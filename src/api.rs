@@ -6,6 +6,7 @@
 
 #![expect(clippy::result_large_err, reason = "an error here is the whole answer, made once")]
 
+pub mod adoption;
 pub mod answers;
 pub mod events;
 pub mod metrics;
@@ -111,6 +112,8 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/apps/{app}/rollback", post(rollback))
         .route("/v1/apps/{app}/undo", post(undo))
         .route("/v1/apps/{app}/deploy", post(answers::deploy))
+        .route("/v1/apps/{app}/adopt", get(adoption::adopt_plan).post(adoption::adopt))
+        .route("/v1/apps/{app}/leave", get(adoption::leave_plan).post(adoption::leave))
         .route("/v1/apps/{app}/note", post(answers::note))
         .fallback(|| async {
             problem(wire::ProblemKind::NotFound, "the daemon has no such address", 1)

@@ -7,6 +7,7 @@
 //! INVARIANT: the state in memory is the recorded one plus the batches that wait for the disk, in
 //! the order in which the journal gets them.
 
+mod adoption;
 mod boot;
 mod cut_back;
 mod endpoints;
@@ -22,11 +23,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cutover_model::{
-    Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input,
+    Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, Landing,
     LineLevel, Millis, OperationId, Refusal, Salt, Split, Step,
 };
 use cutover_proxy::message::AppSpec;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::host::StackSettings;
@@ -34,7 +36,7 @@ use crate::journal::Journal;
 use crate::journal::weights::Weights;
 use crate::reconciler::Reconciler;
 
-pub use boot::Remembered;
+pub use boot::{Prepared, Remembered};
 pub use cut_back::Recorded;
 pub use endpoints::Endpoints;
 pub use make::DeployRequest;
@@ -52,6 +54,8 @@ pub struct AppSettings {
     /// Its table before any journal or Docker is looked at: routes, deadlines, and for a static
     /// app its endpoints.
     pub spec: AppSpec,
+    /// The public ports that its clients come in on.
+    pub ports: Vec<u16>,
     /// Its compose file, for a compose app.
     pub stack: Option<StackSettings>,
     /// The recipe of a rollout.
@@ -101,6 +105,8 @@ pub struct Shared {
     pub journal: Arc<Journal>,
     /// The weights file.
     pub weights: Weights,
+    /// Where connections arrive that a rule leads to the proxy; `None`: none can be opened here.
+    pub landing: Option<Landing>,
     /// Told when something changed that the last good table shall have.
     pub tables_changed: Notify,
     /// Runs plans; `None` when no app is made from a compose file.
@@ -125,6 +131,9 @@ pub struct App {
     /// Whose turn it is to move singletons.
     singletons: tokio::sync::Mutex<()>,
     color_addresses: ByColor<Option<SocketAddr>>,
+    /// Ends the task that keeps the rule for the public ports.
+    kept_rule: Mutex<Option<CancellationToken>>,
+    stop: CancellationToken,
     tasks: TaskTracker,
 }
 

@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod inherit;
+pub mod opening;
 pub mod ports;
 pub mod settings;
 pub mod socket;
@@ -27,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::analysis::{self, Figures};
 use crate::api::{self, Desk};
-use crate::controller::{App, AppSettings, Controller, Remembered, Shared, now};
+use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shared, now};
 use crate::journal::weights::{Weights, WeightsFile};
 use crate::journal::{Journal, Options, disk};
 use crate::reconciler::Reconciler;
@@ -39,12 +40,14 @@ const DISK: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What `serve` is told beside the configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ServeOptions {
     /// The configuration file, for messages.
     pub file: PathBuf,
     /// Give this color everything at the start: `rollback --offline`.
     pub start_on: Option<Color>,
+    /// Listening sockets that were handed to this process; see [`inherit::take`].
+    pub inherited: Vec<inherit::Inherited>,
 }
 
 /// A running daemon.
@@ -87,30 +90,36 @@ impl Daemon {
         proxy_settings.access_log = log;
 
         let folder = options.file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-        let apps = settings::apps(&config, &folder);
-        let inherited = Vec::new();
-        let proxy = Arc::new(Proxy::start(proxy_settings, inherited)?);
-        let addresses = proxy.addresses();
-        let is_compose = apps.iter().any(|app| app.kind == AppKind::Compose);
-        let shared = Arc::new(Shared {
-            proxy: Arc::clone(&proxy),
-            journal: Arc::new(journal),
-            weights,
-            tables_changed: tokio::sync::Notify::new(),
-            reconciler: is_compose.then(Reconciler::default),
-        });
-        let mut started = Vec::new();
-        for settings in apps {
+        let journal = Arc::new(journal);
+        let mut prepared = Vec::new();
+        for settings in settings::apps(&config, &folder) {
             let known = Remembered {
                 weight: entries.get(&settings.app).cloned(),
                 endpoints: remembered.endpoints(&settings.app),
                 start_on: options.start_on,
             };
-            let addresses = color_addresses(&proxy, &settings, &stop);
-            let app =
-                App::start(settings, Arc::clone(&shared), known, addresses, &tasks, &stop).await?;
-            started.push(app);
+            prepared.push(Prepared::read(settings, &journal, known).await);
         }
+        let opening = opening::open(&prepared, &proxy_settings, options.inherited)?;
+        proxy_settings.listen = opening.ports.listen;
+        proxy_settings.tables = prepared.iter().map(Prepared::first_spec).collect();
+        let proxy = Arc::new(Proxy::start(proxy_settings, opening.ports.sockets)?);
+        opening::keep(&proxy, &opening.ports.surplus);
+        let addresses = proxy.addresses();
+        let is_compose = prepared.iter().any(|app| app.settings().kind == AppKind::Compose);
+        let shared = Arc::new(Shared {
+            proxy: Arc::clone(&proxy),
+            journal,
+            weights,
+            landing: opening.landing,
+            tables_changed: tokio::sync::Notify::new(),
+            reconciler: is_compose.then(Reconciler::default),
+        });
+        let start = |prepared: Prepared| {
+            let addresses = color_addresses(&proxy, prepared.settings(), &stop);
+            App::start(prepared, Arc::clone(&shared), addresses, &tasks, &stop)
+        };
+        let started: Vec<Arc<App>> = prepared.into_iter().map(start).collect();
         let controller = Controller::new(started);
         tasks.spawn(tables::keep(state, controller.clone(), Arc::clone(&shared), stop.clone()));
         let figures = Arc::new(Figures::default());

@@ -5,7 +5,10 @@
 //! is changed through `host`, everything else is the controller's.
 //! INVARIANT: an action looks first and may run twice.
 
+mod adopting;
 mod perform;
+
+pub use adopting::Running;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +20,7 @@ use cutover_model::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::adopt::Published;
 use crate::host::docker::{Events, Watch};
 use crate::host::{Endpoint, StackSettings};
 
@@ -234,6 +238,30 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// What plain compose runs now, as the release that an adoption makes of it.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn running(
+        &self,
+        stack: &StackSettings,
+        release: ReleaseId,
+        color: Color,
+    ) -> Result<Running, String> {
+        adopting::running(stack, release, color).await
+    }
+
+    /// The operator's own project, and every port that Docker publishes.
+    ///
+    /// # Errors
+    /// Why compose or Docker could not be asked.
+    pub async fn operators(
+        &self,
+        stack: &StackSettings,
+    ) -> Result<(String, Vec<Published>), String> {
+        adopting::operators(stack).await
     }
 
     /// Removes what a release has outside of its stack.

@@ -21,6 +21,8 @@ pub mod schema {
     pub const RELEASES: &str = "cutover.releases/1";
     /// [`super::Event`].
     pub const EVENT: &str = "cutover.event/1";
+    /// [`super::Plan`].
+    pub const PLAN: &str = "cutover.plan/1";
     /// [`super::Preview`].
     pub const PREVIEW: &str = "cutover.preview/1";
 }
@@ -323,6 +325,17 @@ pub struct Adopt {
     /// How long old and new are compared, in milliseconds; `None`: 60 s.
     #[serde(default)]
     pub compare_ms: Option<u64>,
+}
+
+/// `GET …/adopt` and `GET …/leave`: the plan, before anything happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `cutover.plan/1`
+    pub schema: String,
+    /// The plan as the operator reads it.
+    pub text: String,
+    /// Public ports that would be led or given back.
+    pub ports: Vec<u16>,
 }
 
 /// `GET …/preview?release=r6`

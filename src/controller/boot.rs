@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cutover_model::{
-    Actor, AppKind, AppState, ByColor, Color, Fact, Input, OperationKind, Release, ReleaseId,
-    ReleaseState, Seq, Split,
+    Actor, AppKind, AppState, ByColor, Color, Fact, Input, OperationKind, Redirect, Release,
+    ReleaseId, ReleaseState, Seq, Split,
 };
-use cutover_proxy::message::{AppSpec, Change, Publish};
+use cutover_proxy::message::AppSpec;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,10 +19,10 @@ use tokio_util::task::TaskTracker;
 use super::endpoints::{Endpoints, specs};
 use super::live::Live;
 use super::recorder::Recorder;
-use super::{App, AppSettings, Failure, Shared, mailbox, now};
+use super::{App, AppSettings, Shared, mailbox, now};
 use crate::host::{Proof, prove};
-use crate::journal::codec;
 use crate::journal::weights::{Entry, Newer};
+use crate::journal::{Journal, codec};
 
 /// What is known of an app before its task runs.
 #[derive(Debug, Default)]
@@ -35,57 +35,80 @@ pub struct Remembered {
     pub start_on: Option<Color>,
 }
 
-impl App {
-    /// Brings an app up: after this its table serves and its mailbox is open.
-    ///
-    /// # Errors
-    /// [`Failure`] when the table cannot be published. A journal that cannot be trusted is no
-    /// error: the app serves and says so.
-    pub async fn start(
-        settings: AppSettings,
-        shared: Arc<Shared>,
-        remembered: Remembered,
-        color_addresses: ByColor<Option<std::net::SocketAddr>>,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<Arc<Self>, Failure> {
-        let (seq, state, untrusted) = replay(&settings, &shared).await;
-        let (mailbox, messages) = mpsc::channel(mailbox::MAILBOX);
-        let recorder =
-            Recorder::new(settings.app.clone(), Arc::clone(&shared.journal), seq, state.clone());
-        let mut live = Live::new(state);
-        live.untrusted.clone_from(&untrusted);
-        let app = Arc::new(Self {
-            settings,
-            shared,
-            live: Mutex::new(live),
-            mailbox,
-            endpoints: Mutex::new(ByColor::default()),
-            singletons: tokio::sync::Mutex::new(()),
-            color_addresses,
-            tasks: tasks.clone(),
-        });
-        if untrusted.is_none() {
-            app.introduce();
+/// An app whose state is known and whose table can be served; nothing runs yet.
+#[derive(Debug)]
+pub struct Prepared {
+    settings: AppSettings,
+    recorder: Recorder,
+    live: Live,
+    endpoints: ByColor<Endpoints>,
+}
+
+impl Prepared {
+    /// Reads what is known of an app. A journal that cannot be trusted is no error: the app serves
+    /// and says so.
+    pub async fn read(settings: AppSettings, journal: &Arc<Journal>, known: Remembered) -> Self {
+        let (seq, state, untrusted) = replay(&settings, journal).await;
+        let recorder = Recorder::new(settings.app.clone(), Arc::clone(journal), seq, state.clone());
+        let endpoints =
+            ByColor { blue: alive(known.endpoints.blue), green: alive(known.endpoints.green) };
+        let mut prepared = Self { settings, recorder, live: Live::new(state), endpoints };
+        prepared.live.untrusted = untrusted;
+        if prepared.live.untrusted.is_none() {
+            prepared.introduce();
         }
-        app.prefer_newer_weight(remembered.weight);
-        if let Some(color) = remembered.start_on {
-            app.start_on(color);
+        prepared.prefer_newer_weight(known.weight);
+        if let Some(color) = known.start_on {
+            prepared.start_on(color);
         }
-        app.define(remembered.endpoints)?;
-        tasks.spawn(mailbox::run(Arc::clone(&app), recorder, messages, stop.clone()));
-        if untrusted.is_none() {
-            app.wake();
-            app.end_interrupted();
+        prepared
+    }
+
+    /// The table that serves before anything else is looked at.
+    #[must_use]
+    pub fn first_spec(&self) -> AppSpec {
+        let state = &self.live.state;
+        let mut spec = self.settings.spec.clone();
+        spec.split = state.split;
+        spec.salt = state.salt;
+        for color in Color::BOTH {
+            let part = spec.colors.get_mut(color);
+            part.release = *state.colors.get(color);
+            if self.settings.kind == AppKind::Compose {
+                part.upstreams = self
+                    .endpoints
+                    .get(color)
+                    .iter()
+                    .map(|(service, endpoints)| (service.clone(), specs(endpoints)))
+                    .collect();
+            }
         }
-        tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
-        Ok(app)
+        spec
+    }
+
+    /// The rule that leads public ports here, by the journal.
+    #[must_use]
+    pub fn redirect(&self) -> Option<&Redirect> {
+        self.live.state.redirect.as_ref()
+    }
+
+    /// Whether the app may still be adopted: no release of it is on record.
+    #[must_use]
+    pub fn is_adoptable(&self) -> bool {
+        let state = &self.live.state;
+        state.kind == AppKind::Compose && state.stable().is_none() && state.standby().is_none()
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &AppSettings {
+        &self.settings
     }
 
     /// The first facts of an app that the journal does not know yet.
-    fn introduce(&self) {
+    fn introduce(&mut self) {
         let kind = self.settings.kind;
-        let mut live = self.live();
+        let live = &mut self.live;
         if live.state.newest_release > ReleaseId(0) || live.state.newest_operation.0 > 0 {
             return;
         }
@@ -102,8 +125,8 @@ impl App {
     }
 
     /// A cut-back that the weights file has and the journal not: it counts.
-    fn prefer_newer_weight(&self, weight: Option<Entry>) {
-        let mut live = self.live();
+    fn prefer_newer_weight(&mut self, weight: Option<Entry>) {
+        let live = &mut self.live;
         let Some(weight) = weight.filter(|w| w.against(live.state.moves) == Newer::File) else {
             return;
         };
@@ -128,8 +151,8 @@ impl App {
     }
 
     /// Everything to one color, as somebody asked for while no daemon ran.
-    fn start_on(&self, color: Color) {
-        let mut live = self.live();
+    fn start_on(&mut self, color: Color) {
+        let live = &mut self.live;
         let Some(to) = *live.state.colors.get(color) else { return };
         let after = Split::all(color);
         if live.state.split == after {
@@ -158,41 +181,42 @@ impl App {
         live.accept(&asked);
         live.push(&Actor("offline".to_owned()), facts, None);
     }
+}
 
-    /// Publishes the app for the first time.
-    fn define(&self, endpoints: ByColor<Endpoints>) -> Result<(), Failure> {
-        let proven = ByColor { blue: alive(endpoints.blue), green: alive(endpoints.green) };
-        let spec = self.first_spec(&proven);
-        *self.endpoints.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = proven;
-        let changes = vec![Change::Define(Box::new(spec))];
-        let publish = Publish { app: self.settings.app.clone(), changes, based_on: None };
-        let done = self
-            .shared
-            .proxy
-            .switch()
-            .apply(publish)
-            .map_err(|refused| Failure::Unknown(refused.to_string()))?;
-        self.live().split_generation = Some(done.split_generation);
-        Ok(())
-    }
-
-    fn first_spec(&self, proven: &ByColor<Endpoints>) -> AppSpec {
-        let state = self.state();
-        let mut spec = self.settings.spec.clone();
-        spec.split = state.split;
-        spec.salt = state.salt;
-        for color in Color::BOTH {
-            let part = spec.colors.get_mut(color);
-            part.release = *state.colors.get(color);
-            if self.settings.kind == AppKind::Compose {
-                part.upstreams = proven
-                    .get(color)
-                    .iter()
-                    .map(|(service, endpoints)| (service.clone(), specs(endpoints)))
-                    .collect();
-            }
+impl App {
+    /// Opens the mailbox of an app whose table serves already, and looks at Docker.
+    #[must_use]
+    pub fn start(
+        prepared: Prepared,
+        shared: Arc<Shared>,
+        color_addresses: ByColor<Option<std::net::SocketAddr>>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Arc<Self> {
+        let Prepared { settings, recorder, mut live, endpoints } = prepared;
+        live.split_generation = shared.proxy.switch().split(&settings.app).map(|split| split.0);
+        let is_trusted = live.untrusted.is_none();
+        let (mailbox, messages) = mpsc::channel(mailbox::MAILBOX);
+        let app = Arc::new(Self {
+            settings,
+            shared,
+            live: Mutex::new(live),
+            mailbox,
+            endpoints: Mutex::new(endpoints),
+            singletons: tokio::sync::Mutex::new(()),
+            color_addresses,
+            kept_rule: Mutex::new(None),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        });
+        tasks.spawn(mailbox::run(Arc::clone(&app), recorder, messages, stop.clone()));
+        if is_trusted {
+            app.wake();
+            app.end_interrupted();
+            app.keep_rule();
         }
-        spec
+        tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
+        app
     }
 }
 
@@ -206,8 +230,8 @@ fn alive(endpoints: Endpoints) -> Endpoints {
 }
 
 /// The state by the journal, or what can be said without it and why it is not trusted.
-async fn replay(settings: &AppSettings, shared: &Shared) -> (Seq, AppState, Option<String>) {
-    match replay_inner(settings, shared).await {
+async fn replay(settings: &AppSettings, journal: &Journal) -> (Seq, AppState, Option<String>) {
+    match replay_inner(settings, journal).await {
         Ok((seq, state)) => (seq, state, None),
         Err(why) => {
             let why = format!(
@@ -221,9 +245,11 @@ async fn replay(settings: &AppSettings, shared: &Shared) -> (Seq, AppState, Opti
     }
 }
 
-async fn replay_inner(settings: &AppSettings, shared: &Shared) -> Result<(Seq, AppState), String> {
-    let replay = shared
-        .journal
+async fn replay_inner(
+    settings: &AppSettings,
+    journal: &Journal,
+) -> Result<(Seq, AppState), String> {
+    let replay = journal
         .replay(&settings.app, codec::STATE_VERSION)
         .await
         .map_err(|error| error.to_string())?;

@@ -113,7 +113,8 @@ impl App {
             return Err(Failure::Untrusted(why));
         }
         self.flush(recorder).await?;
-        let settles = !matches!(input, Input::Deploy | Input::Ready { .. });
+        let settles =
+            !matches!(input, Input::Deploy | Input::Ready { .. } | Input::Adopt | Input::Leave);
         let (asked, decision, based_on) = {
             let mut live = self.live();
             let asked = live.number(input, request);

@@ -65,7 +65,11 @@ impl App {
             Effect::MoveSingletons { to, .. } => self.move_singletons(operation, to).await,
             Effect::Wake { release, color } => self.wake_color(operation, release, color).await,
             // Published before, and a deploy is made by its own task.
-            Effect::Publish { .. } | Effect::Drain { .. } | Effect::Make { .. } => Ok(()),
+            Effect::Publish { .. }
+            | Effect::Drain { .. }
+            | Effect::Make { .. }
+            | Effect::Adopt { .. }
+            | Effect::Leave { .. } => Ok(()),
         }
     }
 

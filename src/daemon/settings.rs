@@ -69,12 +69,22 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
         app: name.clone(),
         kind,
         spec: spec(config, name, app),
+        ports: ports(config, app),
         stack,
         steps: app.rollout.steps.iter().map(step).collect(),
         probe: probe(&app.probe),
         migration,
         drain: config.proxy.drain_deadline,
     }
+}
+
+/// The ports of the listeners that one of the app's routes can be reached by.
+fn ports(config: &Config, app: &config::App) -> Vec<u16> {
+    let is_reached =
+        |port: &u16| app.routes.iter().any(|route| route.on.is_none_or(|on| on == *port));
+    let ports = config.listeners.iter().map(|listener| listener.address.port());
+    let ports: std::collections::BTreeSet<u16> = ports.filter(is_reached).collect();
+    ports.into_iter().collect()
 }
 
 fn probe(from: &config::Probe) -> ProbeSettings {

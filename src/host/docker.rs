@@ -20,7 +20,7 @@ mod images;
 mod logs;
 mod networks;
 
-pub use containers::{Attached, Container, Filter, Health, State, label};
+pub use containers::{Attached, Container, Filter, Health, PortBinding, State, label};
 pub use events::{Events, Notice, Watch};
 pub use exec::ExecOutput;
 pub use images::Image;

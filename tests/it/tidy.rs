@@ -27,7 +27,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("daemon", &["api", "controller", "reconciler", "journal", "host", "adopt", "text"]),
     ("api", &["controller", "text", "host", "journal"]),
     ("controller", &["reconciler", "journal", "host", "adopt", "text"]),
-    ("reconciler", &["host", "text"]),
+    ("reconciler", &["host", "adopt", "text"]),
     ("adopt", &["host", "text", "journal"]),
     ("init", &["host", "text"]),
     ("host", &["text"]),

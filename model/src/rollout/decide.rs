@@ -14,6 +14,10 @@ use crate::{Color, OperationId, ReleaseId, Salt, Split, Weight};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
+    /// Take over what runs, as a release.
+    Adopt,
+    /// Give the ports back to plain compose.
+    Leave,
     /// Make a release in the idle color; traffic comes later.
     Deploy,
     /// A deploy's release passed its probes.
@@ -118,6 +122,20 @@ pub enum Effect {
         /// Its color.
         color: Color,
     },
+    /// Take over what runs.
+    Adopt {
+        /// The release that it becomes.
+        release: ReleaseId,
+        /// The color that it is from now on.
+        color: Color,
+    },
+    /// Give the ports back.
+    Leave {
+        /// The release that serves, and will.
+        release: ReleaseId,
+        /// Its color.
+        color: Color,
+    },
     /// Make the release.
     Make {
         /// The release.
@@ -148,6 +166,8 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         return Err(Refusal::Busy { operation: *operation, what: known.what.as_str().into() });
     }
     match &asked.input {
+        Input::Adopt => adopt(state, asked),
+        Input::Leave => leave(state, asked),
         Input::Deploy => deploy(state, asked),
         Input::Ready { release, settle, steps, salt, .. } => {
             ready(state, asked, *release, *settle, (steps, *salt))
@@ -191,6 +211,47 @@ impl Decision {
         self.facts.push(fact);
         self
     }
+}
+
+fn adopt(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    if state.kind == AppKind::Static {
+        let why = "this app has fixed endpoints: there are no containers to take over";
+        return Err(Refusal::cannot(why, vec![Way::new("cutover status", "shows what serves")]));
+    }
+    if let Some((operation, running)) = state.running() {
+        return Err(Refusal::Busy { operation, what: running.what.as_str().into() });
+    }
+    if let Some(release) = state.stable().or(state.standby()) {
+        let why = format!("{release} is here already: an app is adopted before its first release");
+        return Err(Refusal::cannot(why, vec![deploy_way()]));
+    }
+    let (release, color) = (state.newest_release.next(), state.split.stable);
+    let mut decision = Decision::of(asked, OperationKind::Adopt);
+    decision.effects.push(Effect::Adopt { release, color });
+    Ok(decision)
+}
+
+fn leave(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
+    if let Some((operation, running)) = state.running() {
+        return Err(Refusal::Busy { operation, what: running.what.as_str().into() });
+    }
+    if state.kind == AppKind::Static {
+        let why = "this app has fixed endpoints: Cutover never took anything over";
+        return Err(Refusal::cannot(why, Vec::new()));
+    }
+    let Some(release) = state.stable() else {
+        return Err(Refusal::cannot(
+            "no release serves: there is nothing to give back",
+            Vec::new(),
+        ));
+    };
+    if state.split.weight > Weight::ZERO {
+        let why = format!("{} of the clients are in a rollout", state.split.weight);
+        return Err(Refusal::cannot(why, rollout_ways()));
+    }
+    let mut decision = Decision::of(asked, OperationKind::Leave);
+    decision.effects.push(Effect::Leave { release, color: state.split.stable });
+    Ok(decision)
 }
 
 fn deploy(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {

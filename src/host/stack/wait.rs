@@ -177,6 +177,7 @@ mod tests {
             networks: std::collections::BTreeMap::new(),
             stop_timeout: Duration::from_secs(10),
             memory_limit: None,
+            ports: Vec::new(),
             volumes: Vec::new(),
         }
     }
