@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::Sha256;
 
-pub(crate) use address::{Visitor, visitor};
+pub(crate) use address::{Scheme, Visitor, visitor};
 pub use preview::{PREVIEW_PARAMETER, preview_token};
 pub(crate) use preview::{Preview, strip_preview_cookie};
 
@@ -103,8 +103,8 @@ pub(crate) enum Choice {
         color: Color,
         /// What the client is known by.
         key: u64,
-        /// A new id, to be kept in a cookie.
-        fresh: Option<Id>,
+        /// A new id, to be kept in a cookie, and whether the client came over TLS.
+        fresh: Option<(Id, Scheme)>,
     },
     /// By an override.
     Forced(Color),
@@ -137,10 +137,11 @@ impl Choice {
 
     /// Sets the cookie of a client that is new, unless others would get the same answer from a cache.
     pub(crate) fn set_cookie(&self, app: &AppTable, inbound: &Inbound, headers: &mut HeaderMap) {
-        if let (Self::Slot { fresh: Some(id), .. }, Sticky::Cookie(spec)) = (self, &app.spec.sticky)
+        if let Self::Slot { fresh: Some((id, scheme)), .. } = self
+            && let Sticky::Cookie(spec) = &app.spec.sticky
             && !cookie::is_shared(headers)
         {
-            cookie::set(id, &inbound.worker.shared.keys, spec, headers);
+            cookie::set(*id, &inbound.worker.shared.keys, spec, *scheme, headers);
         }
     }
 }
@@ -161,7 +162,7 @@ pub(crate) fn choose(app: &AppTable, parts: &Parts, inbound: &Inbound, visitor: 
     if let Some(color) = split.sole() {
         return Choice::Sole(color);
     }
-    by_slot(app, split, parts, keys, visitor)
+    by_slot(app, split, parts, inbound, visitor)
 }
 
 /// The color that an override asks for, if it may.
@@ -183,7 +184,14 @@ fn asked(app: &AppTable, parts: &Parts, inbound: &Inbound) -> Option<Color> {
     preview::cookie(&parts.headers, keys, &app.spec.app)
 }
 
-fn by_slot(app: &AppTable, split: Split, parts: &Parts, keys: &Keys, visitor: Visitor) -> Choice {
+fn by_slot(
+    app: &AppTable,
+    split: Split,
+    parts: &Parts,
+    inbound: &Inbound,
+    visitor: Visitor,
+) -> Choice {
+    let keys = &inbound.worker.shared.keys;
     let (key, fresh) = match &app.spec.sticky {
         Sticky::Off => (rand::random(), None),
         Sticky::Ip => (keys.address(visitor.ip), None),
@@ -192,19 +200,20 @@ fn by_slot(app: &AppTable, split: Split, parts: &Parts, keys: &Keys, visitor: Vi
             let key = value.map(|value| keys.hash(&[b"header", value]));
             (key.unwrap_or_else(|| keys.address(visitor.ip)), None)
         }
-        Sticky::Cookie(_) => by_cookie(parts, keys, visitor),
+        Sticky::Cookie(_) => by_cookie(parts, inbound, visitor),
     };
     let color = split.color(keys.slot(key, app.spec.salt.0));
     Choice::Slot { color, key, fresh }
 }
 
-fn by_cookie(parts: &Parts, keys: &Keys, visitor: Visitor) -> (u64, Option<Id>) {
+fn by_cookie(parts: &Parts, inbound: &Inbound, visitor: Visitor) -> (u64, Option<(Id, Scheme)>) {
+    let keys = &inbound.worker.shared.keys;
     if let Some(id) = cookie::find(&parts.headers, keys) {
         return (id.key(keys), None);
     }
     if is_navigation(parts) {
         let id = Id::draw();
-        return (id.key(keys), Some(id));
+        return (id.key(keys), Some((id, address::scheme(&parts.headers, inbound))));
     }
     let key = match parts.headers.get(AUTHORIZATION) {
         Some(value) => keys.hash(&[b"authorization", value.as_bytes()]),

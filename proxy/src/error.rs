@@ -67,6 +67,8 @@ pub(crate) enum Fault {
     NoEndpoint,
     /// No endpoint could be reached.
     Unreachable,
+    /// This host has no more descriptors, ports or memory for a connection: not the color's fault.
+    Exhausted,
     /// The connection broke before the answer.
     Broken,
     /// The answer breaks a rule of HTTP.
@@ -88,7 +90,7 @@ impl Fault {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Preview => StatusCode::FORBIDDEN,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::NoEndpoint | Self::Ended => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Exhausted | Self::Ended => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::Broken | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Self::TooLate => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -124,6 +126,7 @@ impl Fault {
             Self::Loop => "the request came back to the proxy that sent it",
             Self::NoEndpoint => "the application is not running right now; try again in a moment",
             Self::Unreachable => "the application could not be reached; try again in a moment",
+            Self::Exhausted => "the server is overloaded; try again in a moment",
             Self::Broken => "the application closed the connection without a complete answer",
             Self::BadAnswer(rule) => rule,
             Self::TooLate => "the application did not answer in time",

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cutover_model::{AppName, Color};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use client::{PREVIEW_PARAMETER, preview_token};
@@ -60,7 +60,8 @@ impl Proxy {
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then. A taken port is named with its owner where possible.
-    pub fn start(settings: ProxySettings, inherited: Vec<OwnedFd>) -> Result<Self, StartError> {
+    pub fn start(mut settings: ProxySettings, inherited: Vec<OwnedFd>) -> Result<Self, StartError> {
+        settings.limits.connections = worker::descriptors::cap(settings.limits.connections);
         let count = settings.workers.get();
         let board = Arc::new(Board::new(count, settings.first_generation, &settings.tables)?);
         let sets = listener::listen(&settings.listen, inherited, count)?;
@@ -77,6 +78,7 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             access_lost: AtomicU64::new(0),
+            farewells: Arc::new(Semaphore::new(worker::FAREWELLS)),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         });

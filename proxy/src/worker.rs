@@ -4,6 +4,7 @@
 //! and dies on the worker that accepted it. Invariant: a worker ends only by `Shared::stop`, and
 //! not before its connections have ended or were ended.
 
+pub(crate) mod descriptors;
 pub(crate) mod framing;
 pub(crate) mod inbound;
 pub(crate) mod lease;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use cutover_model::{AppName, Color};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Keys;
@@ -33,6 +34,10 @@ use watch::{TICK, Watches};
 const POOL_TICKS: u32 = 10;
 /// How long accepting rests when the process is out of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
+/// How long a refused client may take to read why.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Refused clients that are waited for at one time; more are cut off at once.
+pub(crate) const FAREWELLS: usize = 128;
 /// What a client over the limit is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\n\
     connection: close\r\n\r\n";
@@ -47,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) accepted: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) access_lost: AtomicU64,
+    /// Refused clients that are being told why.
+    pub(crate) farewells: Arc<Semaphore>,
     /// Listeners close and connections end after what they do.
     pub(crate) stop: CancellationToken,
     /// Runtimes end now.
@@ -225,7 +232,7 @@ async fn accept(
                 let port = stream.local_addr().map_or(port, |address| address.port());
                 match Place::take(shared) {
                     Some(place) => welcome(worker, stream, peer, port, forced.clone(), place),
-                    None => refuse(shared, &stream),
+                    None => refuse(shared, stream),
                 }
             }
             Err(error) if transient(&error) => {}
@@ -243,11 +250,33 @@ fn transient(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn refuse(shared: &Shared, stream: &TcpStream) {
+/// Says no and closes. A client that has sent its request already would see a reset instead of the
+/// answer if its bytes were not read: a few of them are, for a moment.
+fn refuse(shared: &Arc<Shared>, stream: TcpStream) {
     shared.refused.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = stream.try_write(FULL) {
         tracing::trace!(%error, "a refused client was not told why");
+        return;
     }
+    let farewells = shared.farewells.clone();
+    if let Ok(permit) = farewells.try_acquire_owned() {
+        // The task ends after a moment at the latest.
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, drain(stream)).await {
+                tracing::trace!(%error, "a refused client left");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Closes our half and reads until the other side closes its own.
+async fn drain(mut stream: TcpStream) -> io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.shutdown().await?;
+    let mut bytes = [0; 1_024];
+    while stream.read(&mut bytes).await? > 0 {}
+    Ok(())
 }
 
 fn welcome(

@@ -1,8 +1,8 @@
-//! The client's address: the peer's, or what a trusted proxy says.
+//! The client's address and scheme: the peer's, or what a trusted proxy says.
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::worker::inbound::Inbound;
 
@@ -34,4 +34,22 @@ pub(crate) fn visitor(headers: &HeaderMap, inbound: &Inbound) -> Visitor {
         }
     }
     Visitor { ip: last }
+}
+
+/// How the client came to us or to the trusted proxy before us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// By `X-Forwarded-Proto` of a trusted proxy. Our own listeners speak plain HTTP.
+pub(crate) fn scheme(headers: &HeaderMap, inbound: &Inbound) -> Scheme {
+    let trusted = &inbound.worker.settings().trusted_proxies;
+    let said = headers.get("x-forwarded-proto").map(HeaderValue::as_bytes);
+    if said == Some(b"https") && trusted.iter().any(|net| net.contains(inbound.peer.ip())) {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    }
 }

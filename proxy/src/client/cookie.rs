@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, COOKIE, EXPIRES, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::Keys;
+use super::{Keys, Scheme};
 use crate::message::{CookieSpec, SameSite, Secure};
 
 /// The cookie's name.
@@ -79,7 +79,7 @@ pub(super) fn find(headers: &HeaderMap, keys: &Keys) -> Option<Id> {
 }
 
 /// Adds `Set-Cookie`.
-pub(super) fn set(id: &Id, keys: &Keys, spec: &CookieSpec, headers: &mut HeaderMap) {
+pub(super) fn set(id: Id, keys: &Keys, spec: &CookieSpec, scheme: Scheme, headers: &mut HeaderMap) {
     let text = id.text(keys);
     let domain = spec.domain.as_ref().map(|d| format!("; Domain={d}")).unwrap_or_default();
     let site = match spec.same_site {
@@ -87,10 +87,9 @@ pub(super) fn set(id: &Id, keys: &Keys, spec: &CookieSpec, headers: &mut HeaderM
         SameSite::Strict => "Strict",
         SameSite::None => "None",
     };
-    let secure = match spec.secure {
-        Secure::Always => "; Secure",
-        // There is no TLS in this listener yet, so a request never came over it.
-        Secure::Auto | Secure::Never => "",
+    let secure = match (spec.secure, scheme) {
+        (Secure::Always, _) | (Secure::Auto, Scheme::Https) => "; Secure",
+        _ => "",
     };
     let line = format!(
         "{NAME}{text}; Path=/; Max-Age={MAX_AGE_SECONDS}; HttpOnly; SameSite={site}{domain}{secure}"
@@ -170,7 +169,7 @@ mod tests {
             secure: Secure::Always,
             same_site: SameSite::Strict,
         };
-        set(&Id::draw(), &keys(1), &spec, &mut headers);
+        set(Id::draw(), &keys(1), &spec, Scheme::Http, &mut headers);
         let line = headers[SET_COOKIE].to_str().unwrap();
         assert!(line.starts_with("cutover=v1."), "{line}");
         assert!(line.ends_with("HttpOnly; SameSite=Strict; Domain=a.test; Secure"), "{line}");

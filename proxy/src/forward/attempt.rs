@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use rustix::io::Errno;
 
 use super::body::{Lent, Progress, Upload};
 use super::exchange::Exchange;
@@ -76,7 +77,7 @@ pub(crate) async fn ask(
             Some(connection) => connection,
             None => match fresh(inbound, endpoint, deadlines.connect).await {
                 Ok(connection) => connection,
-                Err(fault) if fault == Fault::Ended => return Err(fault),
+                Err(Fault::Exhausted) => return Err(Fault::Exhausted),
                 Err(_) => {
                     tried.add(&upstream, endpoint);
                     if upstream.pick(worker.index, worker.now_ms(), &tried).is_none() {
@@ -132,12 +133,25 @@ async fn fresh(
             endpoint.reached(worker.index);
             Ok(connection)
         }
+        Err(error) if is_exhaustion(&error) => {
+            tracing::warn!(%error, "this host cannot make more connections");
+            Err(Fault::Exhausted)
+        }
         Err(error) => {
             tracing::debug!(address = %endpoint.address, %error, "no connection to an endpoint");
             endpoint.failed(worker.index, worker.now_ms());
             Err(Fault::Unreachable)
         }
     }
+}
+
+/// Whether the error is about this host and not about the endpoint.
+fn is_exhaustion(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
 
 /// A copy of the request, where it may be needed: it has no body, may be repeated, and goes on a

@@ -175,6 +175,42 @@ fn the_cookie_does_not_take_the_place_of_the_applications() {
 }
 
 #[test]
+fn the_cookie_is_secure_when_a_trusted_proxy_says_so() {
+    let upstream = Upstream::says("ok");
+    let mut spec = spec("shop", &[upstream.address], &[upstream.address]);
+    spec.split = split(Color::Blue, 5_000);
+    let lines = format!("{NAVIGATE}X-Forwarded-Proto: https\r\n");
+    for trusted in [false, true] {
+        let mut settings = settings(vec![spec.clone()]);
+        if trusted {
+            settings.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        }
+        let answer = ask(&mut Site::start(settings).client(), &lines);
+        assert_eq!(answer.field("set-cookie").unwrap().ends_with("; Secure"), trusted);
+    }
+}
+
+#[test]
+fn behind_a_trusted_proxy_clients_are_known_by_the_address_that_it_names() {
+    let (blue, green) = (Upstream::says("blue"), Upstream::says("green"));
+    let mut spec = spec("shop", &[blue.address], &[green.address]);
+    spec.split = split(Color::Blue, 5_000);
+    spec.sticky = Sticky::Ip;
+    let mut settings = settings(vec![spec]);
+    settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let site = Site::start(settings);
+    let mut client = site.client();
+    let mut seen = std::collections::HashSet::new();
+    for number in 0..40 {
+        let lines = format!("X-Forwarded-For: 203.0.113.{number}, 127.0.0.9\r\n");
+        let first = ask(&mut client, &lines).text();
+        assert_eq!(ask(&mut client, &lines).text(), first);
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
 fn other_ways_to_know_a_client() {
     let by_header = colors(5_000, Some(Sticky::Header("x-tenant".into())));
     let mut client = by_header.site.client();

@@ -98,3 +98,46 @@ fn failures_of_the_upstream_are_charged_and_recorded() {
     assert!(site.proxy.outcomes(&mut cursor).failures.is_empty());
     assert_eq!(charged(&site.proxy), 1);
 }
+
+/// Clients that break off at every point, in every way: nothing is leaked, nobody is charged.
+#[test]
+fn whatever_clients_do_nothing_is_leaked_and_nobody_is_charged() {
+    let upstream = Upstream::start(|served| {
+        let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n".to_vec();
+        answer.resize(answer.len() + 200_000, b'x');
+        served.write(answer)
+    });
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let whole =
+        format!("{CHUNKED}3\r\nabc\r\n5\r\ndefgh\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n");
+    std::thread::scope(|scope| {
+        for thread in 0..4usize {
+            let (whole, site) = (&whole, &site);
+            scope.spawn(move || {
+                for cut in (thread..whole.len()).step_by(4) {
+                    let mut client = site.client();
+                    client.send(&whole[..cut]);
+                    match cut % 3 {
+                        0 => drop(client),
+                        1 => {
+                            SockRef::from(&client.stream)
+                                .set_linger(Some(std::time::Duration::ZERO))
+                                .unwrap();
+                        }
+                        _ => {
+                            client.stream.shutdown(Shutdown::Write).unwrap();
+                            client.rest();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let shop = super::harness::app("shop");
+    until("all leases are given back", || {
+        site.proxy.switch().in_flight(&shop, cutover_model::Color::Blue) == Default::default()
+    });
+    until("all connections are gone", || site.proxy.counts().connections == 0);
+    assert_eq!(charged(&site.proxy), 0, "{:?}", site.proxy.counts());
+    assert_eq!(site.get("/").body.len(), 200_000);
+}

@@ -281,6 +281,8 @@ pub(crate) struct Served<'a> {
     pub(crate) reader: &'a mut BufReader<TcpStream>,
     /// The number of the request on its connection, from 0.
     pub(crate) number: usize,
+    seen: &'a Mutex<Vec<Message>>,
+    at: usize,
 }
 
 impl Served<'_> {
@@ -296,8 +298,11 @@ impl Served<'_> {
         self.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     }
 
+    /// Reads the body and shows it to the test before anything is answered.
     pub(crate) fn body(&mut self) -> bool {
-        read_body(self.reader, &mut self.request, false).is_ok()
+        let whole = read_body(self.reader, &mut self.request, false).is_ok();
+        self.seen.lock().unwrap()[self.at] = self.request.clone();
+        whole
     }
 }
 
@@ -386,14 +391,14 @@ fn serve_connection(mut stream: TcpStream, seen: &Mutex<Vec<Message>>, serve: &S
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut number = 0;
     while let Ok(Some(request)) = read_head(&mut reader) {
-        let mut served = Served { request, stream: &mut stream, reader: &mut reader, number };
         let at = {
             let mut seen = seen.lock().unwrap();
-            seen.push(served.request.clone());
+            seen.push(request.clone());
             seen.len() - 1
         };
+        let mut served =
+            Served { request, stream: &mut stream, reader: &mut reader, number, seen, at };
         let then = serve(&mut served);
-        seen.lock().unwrap()[at] = served.request;
         if then == Then::Close {
             return;
         }
