@@ -46,11 +46,18 @@ pub struct StartLimits {
     pub job: Duration,
     /// How often the engine may restart a container before it counts as crashing.
     pub restarts: i64,
+    /// How long a container without a health check must have run before it counts as up.
+    pub steady: Duration,
 }
 
 impl Default for StartLimits {
     fn default() -> Self {
-        Self { ready: Duration::from_secs(120), job: Duration::from_secs(600), restarts: 2 }
+        Self {
+            ready: Duration::from_secs(120),
+            job: Duration::from_secs(600),
+            restarts: 2,
+            steady: Duration::from_secs(2),
+        }
     }
 }
 
@@ -181,6 +188,7 @@ pub async fn start(
         }
         starter.await_up(&stack.project, start).await?;
     }
+    starter.await_steady(&stack.project, &starts).await?;
     running(starter.docker, &stack.project, &starts).await
 }
 
@@ -215,6 +223,7 @@ pub async fn start_again(
         }
         starter.await_up(project, start).await?;
     }
+    starter.await_steady(project, &starts).await?;
     running(starter.docker, project, &starts).await
 }
 

@@ -21,15 +21,17 @@ mod site;
 
 use site::{Site, service};
 
-#[tokio::test]
-async fn a_second_copy_comes_up_and_goes_without_a_trace_on_the_first() {
+#[test]
+fn a_second_copy_comes_up_and_goes_without_a_trace_on_the_first() {
     let shop = Shop::up();
     let observer = shop.observer();
     let (server, rows) = (observer.server_start(), observer.sessions("shop backend v1"));
     let before = engine::starts(&shop.project);
     let had = engine::belongings(&shop.project);
-    let site = Site::of_shop(&shop).await;
-    let green = site.deploy(Color::Green, 2).await.expect("deployed");
+    // The observer of the database has a runtime of its own, so this one is not entered.
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let site = runtime.block_on(Site::of_shop(&shop));
+    let green = runtime.block_on(site.deploy(Color::Green, 2)).expect("deployed");
 
     let health = site.ask(&green.running, "backend", 3001, "/api/health");
     assert_eq!(health.status, 200, "{}", health.text());
@@ -52,12 +54,15 @@ async fn a_second_copy_comes_up_and_goes_without_a_trace_on_the_first() {
         let now = observer.sessions("shop backend v1");
         assert!(now.iter().any(|session| session.pid == row.pid && session.began == row.began));
     }
-    let removed = stack::remove(&site.docker, &site.settings, Color::Green).await.expect("gone");
+    let remove = || {
+        let removed = stack::remove(&site.docker, &site.settings, Color::Green);
+        runtime.block_on(removed).expect("removed")
+    };
+    let removed = remove();
     assert_eq!(removed.containers.len(), 2, "{removed:?}");
     assert_eq!(engine::belongings(&shop.project), had, "something of ours is left");
     assert_eq!(engine::starts(&shop.project), before);
-    let again = stack::remove(&site.docker, &site.settings, Color::Green).await.expect("gone");
-    assert_eq!(again, stack::Removed::default());
+    assert_eq!(remove(), stack::Removed::default(), "the second time there is nothing");
 }
 
 #[tokio::test]
@@ -79,9 +84,10 @@ async fn singletons_wait_for_their_phase_and_a_stopped_color_comes_back() {
     assert_eq!(running, ["backend", "frontend"]);
 
     let all: Vec<_> = green.stack.starts.iter().map(|start| start.service.clone()).collect();
+    let endpoints = stack::endpoints(&green.running).expect("remembered");
+    assert_eq!(endpoints.len(), 2);
     stack::stop(&site.docker, &project, &all).await.expect("stopped");
     stack::stop(&site.docker, &project, &all).await.expect("stopped twice");
-    let endpoints = stack::endpoints(&green.running).expect("remembered");
     assert!(endpoints.iter().all(|endpoint| prove(endpoint) == Proof::Gone));
 
     let running = site.start_again(&green, Phase::Services).await.expect("started again");

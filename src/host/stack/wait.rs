@@ -85,6 +85,49 @@ impl Starter<'_> {
         }
     }
 
+    /// Watches containers that have no health check for a while: one that crashes at its start
+    /// runs whenever somebody looks only once.
+    pub(super) async fn await_steady(
+        &self,
+        project: &str,
+        starts: &[&Start],
+    ) -> Result<(), StackError> {
+        let began = Instant::now();
+        let (mut calm, mut seen) = (Instant::now(), None);
+        loop {
+            let mut now = Vec::new();
+            let mut pending = None;
+            for start in starts.iter().filter(|start| start.kind != Kind::Job) {
+                for container in of_service(self.docker, project, start).await? {
+                    match progress_of(&container, start.kind, self.limits.restarts) {
+                        Progress::Up if container.health != Health::None => {}
+                        Progress::Up => now.push((container.id, container.pid)),
+                        Progress::Failed(fault) => {
+                            return Err(self.fault(start, &container, fault).await);
+                        }
+                        Progress::Pending(why) => pending = Some((*start, container, why)),
+                    }
+                }
+            }
+            if now.is_empty() && pending.is_none() {
+                return Ok(());
+            }
+            if pending.is_some() || seen.as_ref() != Some(&now) {
+                (calm, seen) = (Instant::now(), Some(now));
+            }
+            if calm.elapsed() >= self.limits.steady {
+                return Ok(());
+            }
+            if let Some((start, container, why)) = pending
+                && began.elapsed() > self.limits.ready
+            {
+                let fault = Fault::TooSlow { limit: self.limits.ready, why };
+                return Err(self.fault(start, &container, fault).await);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn fault(&self, start: &Start, container: &Container, fault: Fault) -> StackError {
         StackError::Faulty {
             service: start.service.clone(),
