@@ -6,9 +6,11 @@
 pub mod adopt;
 pub mod analysis;
 pub mod api;
+pub mod cli;
 pub mod controller;
 pub mod daemon;
 pub mod host;
+pub mod init;
 pub mod journal;
 pub mod reconciler;
 pub mod text;

@@ -61,7 +61,7 @@ pub fn load(
     Ok(Loaded { config, warnings, source })
 }
 
-/// Reads a text as if it stood in `folder`, and checks everything. `origin` is its name in messages.
+/// Reads a text as if it stood in `folder`, and checks all of it. `origin` names it in messages.
 ///
 /// # Errors
 /// Every problem at once, each with its place.

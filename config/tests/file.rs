@@ -284,7 +284,7 @@ fn a_plain_command_needs_no_shell() {
 #[test]
 fn ports_are_named_from_inside_or_from_outside() {
     let keys = format!(
-        "{ROUTE}\nports = {{ 9229 = \"drop\", \"5353/udp\" = \"drop\", \"db:5432\" = \"tcp\" }}\n\
+        "{ROUTE}\nports = {{ 9229 = \"drop\", \"5353/udp\" = \"drop\", \"db:5432\" = \"drop\" }}\n\
          networks = {{ outside = \"join\" }}\njobs = [\"prepare\"]"
     );
     let (config, _) = parse(&compose(&keys), &[]).unwrap();

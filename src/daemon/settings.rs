@@ -90,8 +90,14 @@ fn ports(config: &Config, app: &config::App) -> Vec<u16> {
 fn probe(from: &config::Probe) -> ProbeSettings {
     let first = from.expect.first().map_or(200, |range| range.first);
     let last = from.expect.last().map_or(399, |range| range.last);
+    let host = from.host.as_ref().map(|host| host.as_str().to_owned());
+    // On a color's own address the port in `Host` says which listener is meant.
+    let host = match from.on {
+        Some(on) => Some(format!("{}:{on}", host.as_deref().unwrap_or("localhost"))),
+        None => host,
+    };
     ProbeSettings {
-        host: from.host.as_ref().map(|host| host.as_str().to_owned()),
+        host,
         path: from.path.clone(),
         expect: first..=last,
         attempts: from.attempts,
@@ -188,6 +194,7 @@ fn stack(
     stack.compose_files.clone_from(&compose.files);
     stack.shared.clone_from(&compose.shared);
     stack.singletons.clone_from(&compose.singletons);
+    stack.jobs.clone_from(&compose.jobs);
     stack.env_files.clone_from(&compose.env_files);
     stack.blank_ok.clone_from(&compose.blank_ok);
     let volume = |(name, class): (&String, &config::VolumeClass)| {

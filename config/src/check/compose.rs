@@ -83,6 +83,12 @@ fn ports(raw: &Keyed<PortClass>, sink: &mut Sink) -> BTreeMap<PortKey, PortClass
     for entry in &raw.0 {
         match PortKey::from_text(&entry.name.value) {
             Ok(key) => {
+                if entry.item.value == PortClass::Tcp {
+                    sink.wrong(&entry.item.place, "not yet: forwarding a port by connection").hint(
+                        "list the service under `shared`, so that it keeps its port; or write \
+                             \"drop\" if nobody needs it",
+                    );
+                }
                 ports.insert(key, entry.item.value);
             }
             Err(reason) => {

@@ -30,7 +30,7 @@ pub struct App {
     pub probe: Probe,
     /// The steps of a deploy.
     pub rollout: Rollout,
-    /// How long the old color stays up; `None`: until the next deploy. Has no effect in this version.
+    /// How long the old color stays up; `None`: until the next deploy. No effect in this version.
     pub keep_warm: Option<Duration>,
     /// Has no effect in this version.
     pub database: Option<Database>,
@@ -40,13 +40,17 @@ pub struct App {
 
 impl App {
     /// The route that the readiness probe takes: the one that a client's request for its host, path
-    /// and port would take. The host that it names decides first, then the longest path.
+    /// and port would take: the host decides first, then the longest path.
     #[must_use]
     pub fn probe_route(&self) -> Option<&Route> {
         let path = self.probe.path.split('?').next().unwrap_or_default();
-        let host = |route: &Route| match (&self.probe.host, &route.host) {
-            (Some(asked), Some(host)) => asked == host,
-            _ => true,
+        // A host that some route names is not served by routes without one.
+        let asked = self.probe.host.as_ref();
+        let named = asked.is_some() && self.routes.iter().any(|route| route.host.as_ref() == asked);
+        let host = |route: &Route| match asked {
+            Some(_) if named => route.host.as_ref() == asked,
+            Some(_) => route.host.is_none(),
+            None => true,
         };
         let on = |route: &Route| match (self.probe.on, route.on) {
             (Some(asked), Some(on)) => asked == on,
@@ -54,10 +58,7 @@ impl App {
         };
         let fits = |route: &&Route| host(route) && on(route) && route.path.covers(path);
         // Of equals the first one in the file wins, as `max_by_key` keeps the last one of a list.
-        self.routes.iter().rev().filter(fits).max_by_key(|route| {
-            let named = self.probe.host.is_some() && route.host.is_some();
-            (named, route.path.as_str().len())
-        })
+        self.routes.iter().rev().filter(fits).max_by_key(|route| route.path.as_str().len())
     }
 }
 
@@ -80,7 +81,7 @@ pub struct Compose {
     pub shared: BTreeSet<ServiceName>,
     /// Services that run in the stable color only.
     pub singletons: BTreeSet<ServiceName>,
-    /// Services that run once for each deploy and end, beside those that the compose file waits for.
+    /// Services that run once for each deploy and end, beside those that the file waits for.
     pub jobs: BTreeSet<ServiceName>,
     /// Files whose contents belong to a release.
     pub env_files: Vec<PathBuf>,
@@ -157,7 +158,7 @@ impl fmt::Display for PortKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortClass {
-    /// Forwarded to the stable color by connection.
+    /// Forwarded to the stable color by connection. Refused by this version.
     Tcp,
     /// Not published any more.
     Drop,

@@ -95,6 +95,12 @@ impl Target {
         name.strip_suffix('.').unwrap_or(name)
     }
 
+    /// The port in `Host`.
+    fn port(&self) -> Option<u16> {
+        let port = self.host.as_bytes().get(self.name_end..)?.strip_prefix(b":")?;
+        std::str::from_utf8(port).ok()?.parse().ok()
+    }
+
     /// The app's and the route's index.
     pub(crate) fn find(
         &self,
@@ -104,13 +110,16 @@ impl Target {
     ) -> Option<(usize, usize)> {
         let path = parts.uri.path();
         if let Some(forced) = &inbound.forced {
-            // A color's own address: the app is known. Its host's routes first, then any.
+            // A color's own address: the app is known. Its host's routes first, then any. The port
+            // in `Host` stands for a listener's, if a route asks for that one.
             let at = table.apps.iter().position(|app| app.spec.app == forced.0)?;
-            let by_host = table.index.find(self.name(), path, inbound.port);
+            let app = table.apps.get(at)?;
+            let on = self.port().filter(|on| app.spec.routes.iter().any(|r| r.on == Some(*on)));
+            let by_host = table.index.find(self.name(), path, on.unwrap_or(inbound.port));
             if let Some(place) = by_host.filter(|place| place.app == at) {
                 return Some((at, place.route));
             }
-            let place = table.apps.get(at)?.paths.find(path, None)?;
+            let place = app.paths.find(path, on).or_else(|| app.paths.find(path, None))?;
             return Some((at, place.route));
         }
         table.index.find(self.name(), path, inbound.port).map(|place| (place.app, place.route))

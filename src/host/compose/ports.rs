@@ -63,6 +63,9 @@ impl Coloring<'_> {
         };
         let given = self.settings.ports.get(&key);
         let given = given.or_else(|| self.settings.ports.get(&format!("{published}/tcp")));
+        let inside =
+            key.replacen(&published.to_string(), &format!("{}:{}", port.service, port.target), 1);
+        let given = given.or_else(|| self.settings.ports.get(&inside));
         let service = port.service.to_string();
         match (given, port.protocol.as_str()) {
             (Some(PortClass::Drop), _) => PublishedClass::Dropped,
