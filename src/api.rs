@@ -256,7 +256,7 @@ macro_rules! command {
 /// The body of a command that says nothing.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub struct Nothing {}
 
 command!(shift, wire::Shift, |body| Input::Shift { weight: body.weight, salt: fresh_salt() });
 command!(next, Nothing, |_body| Input::Next);
