@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod daemon;
+pub mod demo;
 pub mod host;
 pub mod init;
 pub mod journal;

@@ -10,28 +10,8 @@ use std::path::{Path, PathBuf};
 use cutover_model::Lead;
 use serde::Serialize;
 
+pub use crate::host::docker::Published;
 use crate::host::redirect::left::{self, LISTEN};
-
-/// A port that Docker publishes for a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Published {
-    /// The container's id.
-    pub container: String,
-    /// Its name.
-    pub name: String,
-    /// The compose project it belongs to.
-    pub project: Option<String>,
-    /// The compose service it belongs to.
-    pub service: Option<String>,
-    /// The address on this host; unspecified means all.
-    pub address: IpAddr,
-    /// The port on this host.
-    pub port: u16,
-    /// The port inside.
-    pub inside: u16,
-    /// A process of the container, to count its connections.
-    pub pid: Option<u32>,
-}
 
 /// Who holds a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -19,6 +19,7 @@ mod exec;
 mod images;
 mod logs;
 mod networks;
+mod published;
 
 pub use containers::{Attached, Container, Filter, Health, PortBinding, State, label};
 pub use events::{Events, Notice, Watch};
@@ -26,6 +27,7 @@ pub use exec::ExecOutput;
 pub use images::Image;
 pub use logs::LogLine;
 pub use networks::Network;
+pub use published::Published;
 
 /// How long a question to the engine may take.
 const ASK: Duration = Duration::from_secs(10);

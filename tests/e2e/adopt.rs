@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cutover::adopt::leave::Putting;
 use cutover::adopt::watch::{self, Family, Limits, Traffic};
 use cutover::adopt::{AdoptError, Owner, leave, owner};
+use cutover::host::Docker;
 use cutover::host::redirect::landing::{self, Sharing};
 use cutover::host::redirect::{self, Landing, Lead, Redirect, TABLE, WhenDead, nft, plan};
 use cutover_model::Weight;
@@ -207,4 +208,24 @@ fn an_nginx_is_found_by_its_master() {
     let pid = nginx.pid();
     let expected = Owner::Process { pid, name: "nginx".into() };
     assert!(held.iter().all(|h| h.owner == expected), "{held:?}, expected {pid}");
+}
+
+#[test]
+fn the_container_behind_a_published_port_is_found() {
+    let project = Project::new();
+    project.compose(&["up", "-d", "--no-build"]);
+    let (port, name) = (project.port, project.name.clone());
+    let held = Space::machine().block_on(move || async move {
+        let docker = Docker::connect(None).await.unwrap();
+        let published = docker.published(&[port]).await.unwrap();
+        owner::find(&[port], &published).unwrap()
+    });
+    assert!(!held.is_empty());
+    for h in &held {
+        let Owner::Docker(published) = &h.owner else { panic!("{h:?}") };
+        assert_eq!(published.project.as_deref(), Some(name.as_str()));
+        assert_eq!(published.service.as_deref(), Some("frontend"));
+        assert_eq!(published.inside, 80);
+        assert!(published.pid.is_some());
+    }
 }

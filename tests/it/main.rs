@@ -1,6 +1,7 @@
 //! Integration tests.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod demo;
 mod full_disk;
 mod init;
 mod tidy;
