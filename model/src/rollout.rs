@@ -24,6 +24,9 @@ use crate::{Actor, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split,
 /// How many ended operations the state remembers; older ones are in the journal.
 pub const OPERATIONS_KEPT: usize = 64;
 
+/// How many releases the state remembers; those with a stack are never forgotten.
+pub const RELEASES_KEPT: usize = 200;
+
 /// Everything that is known of one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppState {

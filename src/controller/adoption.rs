@@ -10,7 +10,7 @@ use cutover_model::{
     Actor, Color, Effect, Ending, Fact, Input, LineLevel, OperationId, Redirect, ReleaseId,
     ReleaseState, Weight,
 };
-use cutover_proxy::message::Class;
+use cutover_proxy::message::{Class, Drain, Rest};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, App, Failure};
@@ -318,12 +318,21 @@ impl App {
         self.record(Actor::daemon(), vec![Fact::PortsGiven]).await.map_err(|f| f.to_string())?;
         let text = "new connections go to the containers directly".to_owned();
         self.say(Some(operation), LineLevel::Step, "", text);
-        for color in Color::BOTH {
-            let effects = vec![Effect::Drain { color }];
-            self.settle_now(operation, effects).await;
-        }
+        let drains = Color::BOTH.map(|color| self.drain_left(operation, color));
+        futures_util::future::join_all(drains).await;
         self.clear_left(operation, &plan).await?;
         Ok(format!("{} runs from plain docker compose again. Cutover is idle.", plan.release))
+    }
+
+    async fn drain_left(&self, operation: OperationId, color: Color) {
+        let Some(release) = *self.state().colors.get(color) else { return };
+        let (app, deadline) = (self.settings.app.clone(), self.settings.drain);
+        let drain = Drain { app, color, deadline, rest: Rest::End };
+        let drained = self.shared.proxy.drain(drain).await;
+        if drained.requests + drained.tunnels > 0 {
+            let text = format!("{release} has answered its last request through Cutover");
+            self.say(Some(operation), LineLevel::Step, "", text);
+        }
     }
 
     /// Removes our stacks once nothing goes to them any more.
@@ -346,6 +355,7 @@ impl App {
                     .await
                     .map_err(|stopped| stopped.to_string())?;
             }
+            reconciler.forget(stack, release).await;
             facts.push(Fact::ReleaseIs { release, state: ReleaseState::Gone });
         }
         tracing::info!(release = %plan.release, "left");

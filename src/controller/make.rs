@@ -21,6 +21,9 @@ use crate::reconciler::{Mode, ProbeTarget, Reconciler, Report, Stopped, Work};
 /// Reports that may wait for the controller: it records each within milliseconds.
 const REPORTS: usize = 64;
 
+/// Releases without a stack whose files and images are kept.
+const RELEASES_KEPT: usize = 10;
+
 /// What a deploy is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeployRequest {
@@ -81,6 +84,21 @@ impl App {
             }
         };
         self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
+        self.let_old_releases_go().await;
+    }
+
+    /// Folders, worktrees and images of releases beyond the newest ones that have no stack.
+    async fn let_old_releases_go(&self) {
+        let (Some(reconciler), Some(stack)) =
+            (&self.shared.reconciler, self.settings.stack.as_ref())
+        else {
+            return;
+        };
+        let state = self.state();
+        let gone = state.releases.values().rev().filter(|s| s.state == ReleaseState::Gone);
+        for standing in gone.skip(RELEASES_KEPT).take(RELEASES_KEPT) {
+            reconciler.forget(stack, standing.release.id).await;
+        }
     }
 
     async fn make_inner(

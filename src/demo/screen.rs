@@ -27,7 +27,7 @@ impl Mode {
         let fits = rustix::termios::tcgetwinsize(out)
             // A terminal that does not tell its size says 0.
             .is_ok_and(|size| size.ws_col == 0 || size.ws_col >= COLUMNS && size.ws_row >= ROWS);
-        if !(out.is_terminal() && fits) {
+        if !(IsTerminal::is_terminal(out) && fits) {
             return Self::Lines;
         }
         match anstream::AutoStream::choice(out) {

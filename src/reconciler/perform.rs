@@ -319,8 +319,11 @@ async fn migrate(settings: &StackSettings, release: ReleaseId, work: &Work) -> T
             secrets.mask(&out.tail.join("\n"))
         ));
     }
-    // Compose tells of its container in the same breath.
-    let is_composes = |line: &str| line.trim_start().starts_with("Container ");
+    // Compose tells of what it makes in the same breath.
+    let is_composes = |line: &str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        matches!(first, "Container" | "Network" | "Volume")
+    };
     let last = out
         .tail
         .iter()
@@ -343,6 +346,12 @@ async fn start(settings: &StackSettings, release: ReleaseId, work: &Work) -> Tex
     let started = stack::start(&starter, &compose, &generated, stack, Phase::Services)
         .await
         .map_err(|error| with_log(&error))?;
+    // Made now, so that at the cutover they only have to be started.
+    let singletons = stack::singletons(stack);
+    let names: Vec<&str> = singletons.iter().map(|service| service.as_str()).collect();
+    if !names.is_empty() {
+        compose.create(&generated, &names).await.map_err(text)?;
+    }
     Ok(Some(format!("{} containers in {}", started.len(), stack.color)))
 }
 
@@ -483,10 +492,18 @@ async fn move_singletons(
             let generated = files::generated(&folder, &stack);
             let secrets = secrets_of(&folder).await;
             let starter = starter(&docker, &secrets);
-            let compose = Compose::new(settings);
-            let started = stack::start(&starter, &compose, &generated, &stack, Phase::Singletons)
-                .await
-                .map_err(|error| with_log(&error))?;
+            let made = colored(settings, &docker, &project).await?;
+            let is_made = stack::singletons(&stack)
+                .iter()
+                .all(|name| made.iter().any(|c| c.service() == Some(name.as_str())));
+            let started = match is_made {
+                true => stack::start_again(&starter, &project, &stack, Phase::Singletons).await,
+                false => {
+                    let compose = Compose::new(settings);
+                    stack::start(&starter, &compose, &generated, &stack, Phase::Singletons).await
+                }
+            };
+            let started = started.map_err(|error| with_log(&error))?;
             work.moved_singletons |= !started.is_empty();
         }
         None => {

@@ -1,6 +1,6 @@
 //! How one fact changes the state: one total match, the same live and in a replay.
 
-use super::{AppState, Move, Moved, OPERATIONS_KEPT, Operation, Rollout};
+use super::{AppState, Move, Moved, OPERATIONS_KEPT, Operation, RELEASES_KEPT, Rollout};
 use crate::fact::{Fact, Happened, OperationKind};
 use crate::release::{ReleaseState, Standing};
 use crate::{OperationId, ReleaseId, Split};
@@ -156,6 +156,7 @@ fn evolve_release(state: &mut AppState, happened: &Happened) -> Result<(), Illeg
                 rejected_by: None,
             };
             state.releases.insert(release.id, standing);
+            forget_old_releases(state);
         }
         Fact::ReleaseIs { release, state: now } => {
             let color = standing(state, kind, *release)?.release.color;
@@ -197,6 +198,17 @@ fn operation_mut<'s>(
         return Err(Illegal::UnknownOperation { kind, operation });
     }
     Ok(state.operations.get_mut(&operation))
+}
+
+fn forget_old_releases(state: &mut AppState) {
+    while state.releases.len() > RELEASES_KEPT {
+        let is_gone = |s: &Standing| s.state == ReleaseState::Gone;
+        let oldest = state.releases.values().find(|s| is_gone(s)).map(|s| s.release.id);
+        match oldest {
+            Some(id) => state.releases.remove(&id),
+            None => break,
+        };
+    }
 }
 
 fn forget_old_operations(state: &mut AppState) {
