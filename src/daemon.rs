@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod inherit;
 pub mod opening;
 pub mod ports;
+pub mod reserve;
 pub mod settings;
 pub mod socket;
 pub mod tables;
@@ -74,6 +75,7 @@ impl Daemon {
     pub async fn start(config: Config, options: ServeOptions) -> anyhow::Result<Self> {
         let state = config.state.path.clone();
         disk::make_folder(&state)?;
+        reserve::release_if_full(&state);
         let node = node_name();
         let journal = Journal::open(Options { limit: DISK, ..Options::new(&state, node, now()) })
             .await
@@ -121,6 +123,7 @@ impl Daemon {
         };
         let started: Vec<Arc<App>> = prepared.into_iter().map(start).collect();
         let controller = Controller::new(started);
+        tasks.spawn(reserve::keep(state.clone(), stop.clone()));
         tasks.spawn(tables::keep(state, controller.clone(), Arc::clone(&shared), stop.clone()));
         let figures = Arc::new(Figures::default());
         tasks.spawn(sample(Arc::clone(&proxy), Arc::clone(&figures), stop.clone()));
