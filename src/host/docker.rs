@@ -24,8 +24,8 @@ pub use containers::{Attached, Container, Filter, Health, State, label};
 pub use events::{Events, Notice, Watch};
 pub use exec::ExecOutput;
 pub use images::Image;
-pub use logs::LogLine;
-pub use networks::Network;
+pub use logs::{LogLine, Source};
+pub use networks::{Found, Network};
 
 /// How long a question to the engine may take.
 const ASK: Duration = Duration::from_secs(10);
