@@ -249,19 +249,21 @@ impl Reconciler {
         stack: &StackSettings,
         release: ReleaseId,
         color: Color,
+        ports: &[u16],
     ) -> Result<Running, String> {
-        adopting::running(stack, release, color).await
+        adopting::running(stack, release, color, ports).await
     }
 
-    /// The operator's own project, and every port that Docker publishes.
+    /// The operator's own project, and which of these ports Docker publishes for whom.
     ///
     /// # Errors
     /// Why compose or Docker could not be asked.
     pub async fn operators(
         &self,
         stack: &StackSettings,
+        ports: &[u16],
     ) -> Result<(String, Vec<Published>), String> {
-        adopting::operators(stack).await
+        adopting::operators(stack, ports).await
     }
 
     /// Removes what a release has outside of its stack.

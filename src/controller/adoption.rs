@@ -49,7 +49,7 @@ impl App {
             "this daemon has no landing for led connections: it needs the right to open one \
              (CAP_NET_ADMIN). Start it as root, or stop what holds the ports and deploy",
         )?;
-        let running = reconciler.running(stack, release, color).await?;
+        let running = reconciler.running(stack, release, color, &self.settings.ports).await?;
         let wanted = Wanted {
             app: self.settings.app.clone(),
             release,
@@ -262,7 +262,7 @@ impl App {
         let state = self.state();
         let release = state.stable().ok_or("no release serves: there is nothing to give back")?;
         let standing = state.standing(release).ok_or("the release is not on record")?;
-        let (project, published) = reconciler.operators(stack).await?;
+        let (project, published) = reconciler.operators(stack, &self.settings.ports).await?;
         let ports = self.settings.ports.clone();
         let held = owner::find(&ports, &published).map_err(|error| error.to_string())?;
         let is_colored = |service: &str| !stack.is_shared(service);

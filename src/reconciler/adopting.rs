@@ -21,7 +21,7 @@ pub struct Running {
     pub services: Vec<String>,
     /// The services that run once.
     pub once: Vec<String>,
-    /// Ports that Docker publishes, of every container.
+    /// Which of the public ports Docker publishes, for whom.
     pub published: Vec<Published>,
 }
 
@@ -37,6 +37,7 @@ pub(super) async fn running(
     settings: &StackSettings,
     release: ReleaseId,
     color: Color,
+    ports: &[u16],
 ) -> Result<Running, String> {
     let docker = Docker::connect(settings.docker_socket.as_deref()).await.map_err(text)?;
     let compose = Compose::new(settings);
@@ -87,39 +88,17 @@ pub(super) async fn running(
         folder: String::new(),
         made_at: Millis(jiff::Timestamp::now().as_millisecond()),
     };
-    let published = published(&docker).await?;
+    let published = docker.published(ports).await.map_err(text)?;
     Ok(Running { project: rendered.project, record, services, once, published })
 }
 
-/// The operator's own project, and every port that Docker publishes.
+/// The operator's own project, and which of these ports Docker publishes for whom.
 pub(super) async fn operators(
     settings: &StackSettings,
+    ports: &[u16],
 ) -> Result<(String, Vec<Published>), String> {
     let docker = Docker::connect(settings.docker_socket.as_deref()).await.map_err(text)?;
     let project = settings.project(Color::Blue);
     let rendered = Compose::new(settings).render(&project).await.map_err(text)?;
-    Ok((rendered.project, published(&docker).await?))
-}
-
-/// Every port that Docker publishes.
-async fn published(docker: &Docker) -> Result<Vec<Published>, String> {
-    let all = docker.containers(&Filter::default()).await.map_err(text)?;
-    let ports = |container: &Container| {
-        let (id, name) = (container.id.clone(), container.name.clone());
-        let (project, service) = (container.project(), container.service());
-        let (project, service) = (project.map(str::to_owned), service.map(str::to_owned));
-        let pid = container.pid;
-        let binding = move |binding: &crate::host::docker::PortBinding| Published {
-            container: id.clone(),
-            name: name.clone(),
-            project: project.clone(),
-            service: service.clone(),
-            address: binding.address,
-            port: binding.port,
-            inside: binding.inside,
-            pid,
-        };
-        container.ports.iter().map(binding).collect::<Vec<_>>()
-    };
-    Ok(all.iter().filter(|c| c.is_running()).flat_map(ports).collect())
+    Ok((rendered.project, docker.published(ports).await.map_err(text)?))
 }
