@@ -33,8 +33,15 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that speak of this connection only.
-const HOP_BY_HOP: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING, HTTP2_SETTINGS];
+const HOP_BY_HOP: [(Present, HeaderName); 7] = [
+    (Present::CONNECTION, CONNECTION),
+    (Present::KEEP_ALIVE, KEEP_ALIVE),
+    (Present::PROXY_CONNECTION, PROXY_CONNECTION),
+    (Present::TE, TE),
+    (Present::UPGRADE, UPGRADE),
+    (Present::TRANSFER_ENCODING, TRANSFER_ENCODING),
+    (Present::HTTP2_SETTINGS, HTTP2_SETTINGS),
+];
 
 /// Only `100-continue` can be expected.
 pub(crate) fn expectation(headers: &HeaderMap, present: Present) -> Result<(), Fault> {
@@ -83,20 +90,29 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, present: Present) -> Present {
     if !present.any(Present::HOP_BY_HOP) {
         return present;
     }
-    let mut named: Vec<HeaderName> = Vec::new();
-    if present.any(Present::CONNECTION) {
-        let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let tokens = lines.flat_map(|text| text.split(','));
-        named.extend(
-            tokens
-                .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-                .filter(|name| name != HOST),
-        );
-    }
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    let named = if present.any(Present::CONNECTION) { named(headers) } else { Vec::new() };
+    for name in &named {
         headers.remove(name);
     }
-    Present::look(headers)
+    for (field, name) in &HOP_BY_HOP {
+        if present.any(*field) {
+            headers.remove(name);
+        }
+    }
+    if named.is_empty() { present.without(Present::HOP_BY_HOP) } else { Present::look(headers) }
+}
+
+/// The fields that `Connection` names, but for those that are dropped anyway, and `Host`, which
+/// nobody may take away.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let tokens = lines.flat_map(|text| text.split(',')).map(str::trim);
+    let known = ["close", "keep-alive", "upgrade", "te"];
+    tokens
+        .filter(|token| !known.iter().any(|known| known.eq_ignore_ascii_case(token)))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| name != HOST)
+        .collect()
 }
 
 /// Whether a field may stand behind a body: nothing that frames, routes, authenticates or speaks of

@@ -76,6 +76,10 @@ impl Present {
         Self(self.0 | other.0)
     }
 
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether it has any of these.
     pub(crate) fn any(self, of: Self) -> bool {
         self.0 & of.0 != 0
