@@ -36,7 +36,9 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 #[derive(Clone)]
 pub(crate) struct Keys {
     cookie: Hmac<Sha256>,
-    slot: Hmac<Sha256>,
+    key: Hmac<Sha256>,
+    /// Makes slots and names differ between hosts.
+    seed: u64,
     preview: Hmac<Sha256>,
     /// What we add to `Via`.
     pub(crate) via: Option<HeaderValue>,
@@ -61,9 +63,11 @@ fn mac(key: &[u8], use_for: &[u8]) -> Hmac<Sha256> {
 
 impl Keys {
     pub(crate) fn new(key: &[u8; 32], via: Option<&str>) -> Self {
+        let seed = first_eight(&mac(key, b"cutover seed v1").finalize().into_bytes());
         Self {
             cookie: mac(key, b"cutover cookie v1"),
-            slot: mac(key, b"cutover slot v1"),
+            key: mac(key, b"cutover key v1"),
+            seed,
             preview: mac(key, b"cutover preview v1"),
             via: via.and_then(|name| HeaderValue::from_str(&format!("1.1 {name}")).ok()),
         }
@@ -71,12 +75,11 @@ impl Keys {
 
     /// A keyed hash of what a client is known by: the first eight bytes of an HMAC.
     fn hash(&self, parts: &[&[u8]]) -> u64 {
-        let mut hash = self.slot.clone();
+        let mut hash = self.key.clone();
         for part in parts {
             hash.update(part);
         }
-        let bytes = hash.finalize().into_bytes();
-        bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        first_eight(&hash.finalize().into_bytes())
     }
 
     /// The key of an address: the whole of IPv4, the network part of IPv6, since a client may change
@@ -88,9 +91,27 @@ impl Keys {
         }
     }
 
+    /// The slot of a client. Keys are drawn by us or made by an HMAC, so nobody knows or chooses
+    /// one, and mixing need only be even, not secret.
     fn slot(&self, key: u64, salt: u64) -> Slot {
-        Slot::from_hash(self.hash(&[b"slot", &salt.to_be_bytes(), &key.to_be_bytes()]))
+        Slot::from_hash(mix(key ^ mix(salt ^ self.seed)))
     }
+
+    /// What a client is called in records: tells clients apart and leads back to nobody.
+    pub(crate) fn name(&self, key: u64) -> u64 {
+        mix(key ^ self.seed.rotate_left(32))
+    }
+}
+
+fn first_eight(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// The finalizer of SplitMix64: every bit of the input moves half of the output's.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
 }
 
 /// How the color of a request was chosen.
@@ -194,11 +215,11 @@ fn by_slot(
     let keys = &inbound.worker.shared.keys;
     let (key, fresh) = match &app.spec.sticky {
         Sticky::Off => (rand::random(), None),
-        Sticky::Ip => (keys.address(visitor.ip), None),
+        Sticky::Ip => (inbound.address_key(visitor.ip), None),
         Sticky::Header(name) => {
             let value = parts.headers.get(name.as_str()).map(HeaderValue::as_bytes);
             let key = value.map(|value| keys.hash(&[b"header", value]));
-            (key.unwrap_or_else(|| keys.address(visitor.ip)), None)
+            (key.unwrap_or_else(|| inbound.address_key(visitor.ip)), None)
         }
         Sticky::Cookie(_) => by_cookie(parts, inbound, visitor),
     };
@@ -209,15 +230,15 @@ fn by_slot(
 fn by_cookie(parts: &Parts, inbound: &Inbound, visitor: Visitor) -> (u64, Option<(Id, Scheme)>) {
     let keys = &inbound.worker.shared.keys;
     if let Some(id) = cookie::find(&parts.headers, keys) {
-        return (id.key(keys), None);
+        return (id.key(), None);
     }
     if is_navigation(parts) {
         let id = Id::draw();
-        return (id.key(keys), Some((id, address::scheme(&parts.headers, inbound))));
+        return (id.key(), Some((id, address::scheme(&parts.headers, inbound))));
     }
     let key = match parts.headers.get(AUTHORIZATION) {
         Some(value) => keys.hash(&[b"authorization", value.as_bytes()]),
-        None => keys.address(visitor.ip),
+        None => inbound.address_key(visitor.ip),
     };
     (key, None)
 }

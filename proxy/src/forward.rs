@@ -9,12 +9,14 @@ mod attempt;
 mod body;
 mod exchange;
 mod headers;
+mod present;
 mod target;
 mod upgrade;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use http::header::ACCEPT;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -30,6 +32,7 @@ use crate::worker::lease::Lease;
 use crate::worker::watch::Stage;
 use attempt::Answered;
 use exchange::Exchange;
+use present::Present;
 use target::Target;
 use upgrade::Asked;
 
@@ -40,7 +43,7 @@ pub(crate) async fn forward(
 ) -> Result<Response<Answer>, Infallible> {
     inbound.watch.disarm(Stage::Head);
     let mut exchange = Exchange::begin(&inbound, &request);
-    let taste = Taste::of(request.headers());
+    let accept = request.headers().get(ACCEPT).cloned();
     let answered = serve(&inbound, request, &mut exchange).await;
     Ok(match answered {
         Ok(Served::Answer(answered, choice, asked)) => deliver(exchange, *answered, &choice, asked),
@@ -50,7 +53,7 @@ pub(crate) async fn forward(
         }
         Err(fault) => {
             exchange.fail(fault);
-            pages::page(fault, taste, exchange.request_id())
+            pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id())
         }
     })
 }
@@ -72,10 +75,11 @@ async fn serve(
         return Err(Fault::Malformed(rule));
     }
     let (mut parts, body) = request.into_parts();
-    headers::expectation(&parts.headers)?;
+    let present = Present::look(&parts.headers);
+    headers::expectation(&parts.headers, present)?;
     let target = target::read(&mut parts)?;
-    let asked = upgrade::asked(&mut parts);
-    headers::seen_before(&parts.headers, inbound)?;
+    let asked = upgrade::asked(&mut parts, present);
+    headers::seen_before(&parts.headers, present, inbound)?;
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;
 
@@ -86,7 +90,8 @@ async fn serve(
     inbound.watch.hold(lease.id());
     target::rewrite(&mut parts, lease.route())?;
     let upload = Upload::new(body, &parts, inbound)?;
-    headers::to_upstream(&mut parts, inbound, &target, visitor, exchange.request_id());
+    let id = &exchange.request_id;
+    headers::to_upstream(&mut parts, present, inbound, &target, visitor, id);
     asked.to_upstream(&mut parts.headers);
     upload.frame(&mut parts.headers);
     exchange.routed(lease, &choice);

@@ -128,7 +128,8 @@ async fn fresh(
 ) -> Result<Connection, Fault> {
     let worker = &inbound.worker;
     let header_bytes = worker.settings().limits.header_bytes;
-    match connect(endpoint.address, deadline, header_bytes).await {
+    // Boxed: it is rare, and would make every request's future larger.
+    match Box::pin(connect(endpoint.address, deadline, header_bytes)).await {
         Ok(connection) => {
             endpoint.reached(worker.index);
             Ok(connection)

@@ -22,6 +22,7 @@ use crate::worker::watch::Stage;
 const PATH: usize = 120;
 /// The most of a target that an access record keeps.
 const TARGET: usize = 2_000;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 /// The longest request id that is taken over from a client.
 const ID: usize = 128;
 
@@ -31,10 +32,10 @@ pub(crate) struct Exchange {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) method: Method,
     uri: Uri,
+    /// Only where there is an access log.
     host: Option<HeaderValue>,
     started: Instant,
-    at_ms: i64,
-    request_id: HeaderValue,
+    pub(crate) request_id: HeaderValue,
     pub(crate) visitor: Visitor,
     routed: Option<Way>,
     attempts: u8,
@@ -53,14 +54,13 @@ struct Way {
 
 impl Exchange {
     pub(crate) fn begin<B>(inbound: &Arc<Inbound>, request: &Request<B>) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let logged = inbound.worker.settings().access_log.is_some();
         Self {
             inbound: inbound.clone(),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            host: request.headers().get(http::header::HOST).cloned(),
+            host: request.headers().get(http::header::HOST).filter(|_| logged).cloned(),
             started: Instant::now(),
-            at_ms: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
             request_id: request_id(request.headers().get("x-request-id")),
             visitor: Visitor { ip: inbound.peer.ip() },
             routed: None,
@@ -79,7 +79,8 @@ impl Exchange {
         let split = lease.app().spec.split;
         let role = if lease.color == split.stable { Role::Stable } else { Role::Canary };
         let keys = &self.inbound.worker.shared.keys;
-        let client = choice.key().unwrap_or_else(|| keys.address(self.visitor.ip));
+        let key = choice.key().unwrap_or_else(|| self.inbound.address_key(self.visitor.ip));
+        let client = keys.name(key);
         self.routed = Some(Way { lease, routed: choice.routed(), role, client });
     }
 
@@ -105,6 +106,13 @@ impl Exchange {
     pub(crate) fn head(&mut self, status: StatusCode) {
         self.status = status.as_u16();
         self.latency_us = self.elapsed_us();
+    }
+
+    /// When the head was parsed, by the wall clock.
+    fn at_ms(&self) -> i64 {
+        let began = SystemTime::now().checked_sub(self.started.elapsed());
+        let since = began.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
     fn elapsed_us(&self) -> u64 {
@@ -159,7 +167,7 @@ impl Exchange {
         color.series.record(worker.index, way.routed, class, latency_us);
         if class.is_failure() {
             worker.record(Outcome {
-                at_ms: self.at_ms,
+                at_ms: self.at_ms(),
                 app: way.lease.app().spec.app.clone(),
                 release: color.release,
                 color: way.lease.color,
@@ -183,7 +191,7 @@ impl Exchange {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let target = self.uri.path_and_query().map_or("", |target| target.as_str());
         AccessRecord {
-            at_ms: self.at_ms,
+            at_ms: self.at_ms(),
             generation: match way {
                 Some(way) => way.lease.local.table.generation,
                 None => self.inbound.worker.shared.board.table.load().generation,
@@ -233,8 +241,15 @@ fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
         Some(id) if (1..=ID).contains(&id.len()) && id.as_bytes().iter().all(harmless) => {
             id.clone()
         }
-        _ => HeaderValue::from_str(&format!("{:032x}", rand::random::<u128>()))
-            .unwrap_or(HeaderValue::from_static("0")),
+        _ => {
+            let mut text = [0; 32];
+            for (pair, byte) in text.chunks_mut(2).zip(rand::random::<[u8; 16]>()) {
+                for (digit, half) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+                    *digit = HEX[usize::from(half)];
+                }
+            }
+            HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming};
 
+use super::present::Present;
 use super::target::Target;
 use crate::client::{COLOR_HEADER, Visitor, strip_preview_cookie};
 use crate::error::Fault;
@@ -32,31 +33,35 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that speak of this connection only.
-const HOP_BY_HOP: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING, HTTP2_SETTINGS];
-
-/// Names that we set or judge by; some servers read `X_Forwarded_For` as the same thing.
-const TWINS: [&str; 9] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-real-ip",
-    "x-request-id",
-    "x-cutover-color",
-    "content-length",
-    "transfer-encoding",
+const HOP_BY_HOP: [(Present, HeaderName); 7] = [
+    (Present::CONNECTION, CONNECTION),
+    (Present::KEEP_ALIVE, KEEP_ALIVE),
+    (Present::PROXY_CONNECTION, PROXY_CONNECTION),
+    (Present::TE, TE),
+    (Present::UPGRADE, UPGRADE),
+    (Present::TRANSFER_ENCODING, TRANSFER_ENCODING),
+    (Present::HTTP2_SETTINGS, HTTP2_SETTINGS),
 ];
 
 /// Only `100-continue` can be expected.
-pub(crate) fn expectation(headers: &HeaderMap) -> Result<(), Fault> {
+pub(crate) fn expectation(headers: &HeaderMap, present: Present) -> Result<(), Fault> {
+    if !present.any(Present::EXPECT) {
+        return Ok(());
+    }
     let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Fault::Expectation) }
 }
 
 /// A request whose `Via` names us has come back: it would go round for ever.
-pub(crate) fn seen_before(headers: &HeaderMap, inbound: &Inbound) -> Result<(), Fault> {
+pub(crate) fn seen_before(
+    headers: &HeaderMap,
+    present: Present,
+    inbound: &Inbound,
+) -> Result<(), Fault> {
     let Some(name) = &inbound.worker.settings().via else { return Ok(()) };
+    if !present.any(Present::VIA) {
+        return Ok(());
+    }
     let ours = |value: &HeaderValue| {
         let text = value.to_str().unwrap_or_default();
         text.split(',').any(|entry| entry.split_ascii_whitespace().nth(1) == Some(name))
@@ -79,30 +84,42 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool
     })
 }
 
-/// Drops what speaks of one connection only: what `Connection` names, then the fixed set.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.split(','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-            .filter(|name| name != HOST)
-            .collect();
-        for name in named {
+/// Drops what speaks of one connection only: what `Connection` names, then the fixed set. Returns
+/// what is present afterwards.
+fn drop_hop_by_hop(headers: &mut HeaderMap, present: Present) -> Present {
+    if !present.any(Present::HOP_BY_HOP) {
+        return present;
+    }
+    let named = if present.any(Present::CONNECTION) { named(headers) } else { Vec::new() };
+    for name in &named {
+        headers.remove(name);
+    }
+    for (field, name) in &HOP_BY_HOP {
+        if present.any(*field) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    if named.is_empty() { present.without(Present::HOP_BY_HOP) } else { Present::look(headers) }
+}
+
+/// The fields that `Connection` names, but for those that are dropped anyway, and `Host`, which
+/// nobody may take away.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let tokens = lines.flat_map(|text| text.split(',')).map(str::trim);
+    let known = ["close", "keep-alive", "upgrade", "te"];
+    tokens
+        .filter(|token| !known.iter().any(|known| known.eq_ignore_ascii_case(token)))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| name != HOST)
+        .collect()
 }
 
 /// Whether a field may stand behind a body: nothing that frames, routes, authenticates or speaks of
 /// the connection, and nothing that we vouch for (RFC 9110, 6.5.1).
 fn may_trail(name: &HeaderName) -> bool {
-    let vouched = TWINS.contains(&name.as_str()) || [FORWARDED, VIA].contains(name);
+    // Everything that is looked for is framing, hop-by-hop or ours, or reads like it.
+    let vouched = Present::of(name.as_str()) != Present::default();
     let fixed = [
         AUTHORIZATION,
         CACHE_CONTROL,
@@ -116,7 +133,7 @@ fn may_trail(name: &HeaderName) -> bool {
         SET_COOKIE,
         TRAILER,
     ];
-    !(vouched || HOP_BY_HOP.contains(name) || fixed.contains(name))
+    !(vouched || fixed.contains(name))
 }
 
 /// Drops the trailers that must not pass.
@@ -137,54 +154,62 @@ pub(crate) fn trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 /// Makes a client's fields the upstream's.
 pub(crate) fn to_upstream(
     parts: &mut Parts,
+    present: Present,
     inbound: &Inbound,
     target: &Target,
     visitor: Visitor,
-    request_id: &str,
+    request_id: &HeaderValue,
 ) {
     let headers = &mut parts.headers;
-    let trailers = lists(headers, &TE, "trailers");
-    drop_hop_by_hop(headers);
-    headers.remove(EXPECT);
-    headers.remove(CONTENT_LENGTH);
-    headers.remove(COLOR_HEADER);
-    drop_twins(headers);
-    strip_preview_cookie(headers);
+    let trailers = present.any(Present::TE) && lists(headers, &TE, "trailers");
+    // INVARIANT: what the client names is dropped before anything of ours is added.
+    let present = drop_hop_by_hop(headers, present);
+    for (field, name) in [
+        (Present::EXPECT, EXPECT),
+        (Present::CONTENT_LENGTH, CONTENT_LENGTH),
+        (Present::COLOR, COLOR_HEADER),
+    ] {
+        if present.any(field) {
+            headers.remove(name);
+        }
+    }
+    if present.any(Present::TWIN) {
+        drop_twins(headers);
+    }
+    if present.any(Present::COOKIE) {
+        strip_preview_cookie(headers);
+    }
+    headers.reserve(8);
     if trailers {
         // TE goes from hop to hop: it is named in Connection again (RFC 9110, 10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.append(CONNECTION, HeaderValue::from_static("te"));
     }
-    forwarded(headers, inbound, target, visitor);
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(REQUEST_ID, id);
-    }
-    via(headers, inbound);
+    forwarded(headers, present, inbound, target, visitor);
+    headers.insert(REQUEST_ID, request_id.clone());
+    via(headers, present, inbound);
 }
 
 fn drop_twins(headers: &mut HeaderMap) {
-    let twin = |name: &HeaderName| {
-        let text = name.as_str();
-        text.contains('_')
-            && TWINS.iter().any(|ours| {
-                ours.len() == text.len()
-                    && ours.bytes().zip(text.bytes()).all(|(a, b)| a == b || a == b'-' && b == b'_')
-            })
-    };
-    if headers.keys().any(twin) {
-        let twins: Vec<HeaderName> = headers.keys().filter(|name| twin(name)).cloned().collect();
-        for name in twins {
-            headers.remove(name);
-        }
+    let is_twin = |name: &&HeaderName| Present::of(name.as_str()) == Present::TWIN;
+    let twins: Vec<HeaderName> = headers.keys().filter(is_twin).cloned().collect();
+    for name in twins {
+        headers.remove(name);
     }
 }
 
 /// `X-Forwarded-*`, `X-Real-IP` and `Forwarded`: from an untrusted peer they are replaced, from a
 /// trusted one continued.
-fn forwarded(headers: &mut HeaderMap, inbound: &Inbound, target: &Target, visitor: Visitor) {
+fn forwarded(
+    headers: &mut HeaderMap,
+    present: Present,
+    inbound: &Inbound,
+    target: &Target,
+    visitor: Visitor,
+) {
     let peer = inbound.peer.ip();
     let trusted = inbound.worker.settings().trusted_proxies.iter().any(|net| net.contains(peer));
-    let element = headers.contains_key(FORWARDED).then(|| element(peer, target));
+    let element = present.any(Present::FORWARDED).then(|| element(peer, target));
     if trusted {
         append(headers, &FORWARDED_FOR, &inbound.peer_text);
         headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
@@ -197,7 +222,9 @@ fn forwarded(headers: &mut HeaderMap, inbound: &Inbound, target: &Target, visito
         }
         return;
     }
-    headers.remove(FORWARDED_PORT);
+    if present.any(Present::FORWARDED_PORT) {
+        headers.remove(FORWARDED_PORT);
+    }
     headers.insert(FORWARDED_FOR, inbound.peer_text.clone());
     headers.insert(REAL_IP, inbound.peer_text.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -231,9 +258,9 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
     }
 }
 
-fn via(headers: &mut HeaderMap, inbound: &Inbound) {
+fn via(headers: &mut HeaderMap, present: Present, inbound: &Inbound) {
     if let Some(ours) = &inbound.worker.shared.keys.via {
-        if headers.contains_key(VIA) {
+        if present.any(Present::VIA) {
             append(headers, &VIA, ours);
         } else {
             headers.insert(VIA, ours.clone());
@@ -247,23 +274,19 @@ pub(crate) fn to_client(response: &mut Response<Incoming>, method: &Method, inbo
     let known = response.body().size_hint().exact();
     *response.version_mut() = http::Version::HTTP_11;
     let headers = response.headers_mut();
-    drop_hop_by_hop(headers);
-    if headers.contains_key(CONTENT_LENGTH) {
-        let first = headers.get(CONTENT_LENGTH).cloned();
-        match first {
-            // A length that describes the body that GET would have got.
-            Some(length) if bodiless => {
-                headers.insert(CONTENT_LENGTH, length);
-            }
-            _ => {
-                headers.remove(CONTENT_LENGTH);
-            }
-        }
+    let present = drop_hop_by_hop(headers, Present::look(headers));
+    if present.any(Present::CONTENT_LENGTH) {
+        // One length: the body's, or the one that GET would have got.
+        let length = match known {
+            Some(length) if !bodiless => Some(HeaderValue::from(length)),
+            _ => headers.get(CONTENT_LENGTH).cloned().filter(|_| bodiless),
+        };
+        match length {
+            Some(length) => headers.insert(CONTENT_LENGTH, length),
+            None => headers.remove(CONTENT_LENGTH),
+        };
     }
-    if let (false, Some(length)) = (bodiless, known.filter(|length| *length > 0)) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    via(headers, inbound);
+    via(headers, present, inbound);
 }
 
 /// What is wrong with the framing of an answer, if anything (RFC 9112, 6.1).

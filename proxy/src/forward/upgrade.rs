@@ -16,6 +16,7 @@ use super::attempt::Answered;
 use super::body::Answer;
 use super::exchange::Exchange;
 use super::headers::{self, lists};
+use super::present::Present;
 use crate::upstream::UpstreamIo;
 use crate::worker::inbound::ClientIo;
 use tunnel::{Ends, Side};
@@ -28,7 +29,10 @@ pub(crate) enum Asked {
 }
 
 /// What the request asks for.
-pub(crate) fn asked(parts: &mut Parts) -> Asked {
+pub(crate) fn asked(parts: &mut Parts, present: Present) -> Asked {
+    if !present.any(Present::UPGRADE) {
+        return Asked::Nothing;
+    }
     // Whatever hyper thinks of the request must not travel on with it.
     let waiting = parts.extensions.remove::<OnUpgrade>();
     let websocket = parts.version == Version::HTTP_11

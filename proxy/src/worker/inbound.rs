@@ -6,10 +6,10 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use cutover_model::{AppName, Color};
@@ -43,6 +43,8 @@ pub(crate) struct Inbound {
     pub(crate) peer: SocketAddr,
     /// The peer's address as a header value, made once.
     pub(crate) peer_text: HeaderValue,
+    /// The key of the peer's address, made once.
+    peer_key: OnceLock<u64>,
     /// The local port that the client connected to.
     pub(crate) port: u16,
     /// Every request of this connection goes to this color of this app.
@@ -51,6 +53,14 @@ pub(crate) struct Inbound {
     pub(crate) notes: Arc<Notes>,
     /// Held as long as the connection or its tunnel lives.
     _place: Place,
+}
+
+impl Inbound {
+    /// The key that a client at this address is known by.
+    pub(crate) fn address_key(&self, ip: IpAddr) -> u64 {
+        let make = || self.worker.shared.keys.address(ip);
+        if ip == self.peer.ip() { *self.peer_key.get_or_init(make) } else { make() }
+    }
 }
 
 impl Drop for Inbound {
@@ -66,7 +76,7 @@ pub(crate) struct Notes {
     served: AtomicU64,
     /// The number of the first head that must not be served; 0: none.
     bad: AtomicU64,
-    why: std::sync::OnceLock<&'static str>,
+    why: OnceLock<&'static str>,
 }
 
 impl Notes {
@@ -100,6 +110,7 @@ pub(crate) async fn serve(
         worker: worker.clone(),
         peer,
         peer_text: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown")),
+        peer_key: OnceLock::new(),
         port,
         forced,
         watch: watch.clone(),
