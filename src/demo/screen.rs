@@ -5,6 +5,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use anstream::stream::RawStream;
+
 use super::picture::{Paint, Picture};
 
 /// How it is shown.
@@ -23,7 +25,7 @@ const ROWS: u16 = 12;
 
 impl Mode {
     /// The mode that fits an output: live only on a terminal that is large enough.
-    pub fn for_output(out: &(impl IsTerminal + AsFd + anstream::stream::RawStream)) -> Self {
+    pub fn for_output(out: &(impl IsTerminal + AsFd + RawStream)) -> Self {
         let fits = rustix::termios::tcgetwinsize(out)
             // A terminal that does not tell its size says 0.
             .is_ok_and(|size| size.ws_col == 0 || size.ws_col >= COLUMNS && size.ws_row >= ROWS);

@@ -39,7 +39,7 @@ impl Stage {
         std::fs::write(&file, config(folder.path(), blue.address(), green.address()))?;
         // No variable of the caller's reaches into the demo.
         let loaded = cutover_config::load(&file, []).map_err(|p| anyhow::anyhow!("{p}"))?;
-        let options = ServeOptions { file, ..ServeOptions::default() };
+        let options = ServeOptions { file, start_on: None, inherited: Vec::new() };
         let daemon = Daemon::start(loaded.config, options).await?;
         let public = *daemon.addresses.first().context("the daemon listens nowhere")?;
         Ok(Self { blue, green, daemon, public, folder })
