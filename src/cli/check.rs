@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cutover_config::{App, AppKind, Config, Loaded, Paint, Problems, Route, StatusRange};
+use cutover_config::{App, AppKind, Config, Loaded, Paint, Problem, Problems, Route, StatusRange};
 use cutover_model::{AppName, Color, ReleaseId};
 use serde_json::json;
 
@@ -48,7 +48,9 @@ pub async fn run(args: &CheckArgs, environment: Vec<(String, String)>, paint: Pa
     }
     let exit = if findings.iter().any(|f| !f.problems.is_empty()) { BAD_CONFIGURATION } else { 0 };
     if args.json {
-        return Said { out: document(&loaded.warnings, None, &findings), err: String::new(), exit };
+        let warnings = &loaded.warnings;
+        let out = document(&warnings.origin, &[], &warnings.problems, &findings);
+        return Said { out, err: String::new(), exit };
     }
     let mut err = loaded.warnings.render(paint);
     for finding in &findings {
@@ -68,28 +70,18 @@ fn stacks(config: &Config, file: &Path) -> Vec<StackSettings> {
 fn refused(args: &CheckArgs, problems: &Problems, paint: Paint) -> Said {
     let exit = BAD_CONFIGURATION;
     match args.json {
-        true => Said { out: document_of(problems), err: String::new(), exit },
+        true => {
+            let out = document(&problems.origin, &problems.problems, &[], &[]);
+            Said { out, err: String::new(), exit }
+        }
         false => Said { out: String::new(), err: problems.render(paint), exit },
     }
 }
 
-fn document_of(problems: &Problems) -> String {
-    let mut text = json!({
-        "schema": "cutover.check/1",
-        "file": problems.origin,
-        "good": false,
-        "problems": problems.problems,
-        "warnings": [],
-        "compose": [],
-    })
-    .to_string();
-    text.push('\n');
-    text
-}
-
 fn document(
-    warnings: &Problems,
-    problems: Option<&Problems>,
+    origin: &str,
+    problems: &[Problem],
+    warnings: &[Problem],
     findings: &[ComposeFindings],
 ) -> String {
     let compose: Vec<_> = findings
@@ -98,10 +90,10 @@ fn document(
         .collect();
     let mut text = json!({
         "schema": "cutover.check/1",
-        "file": warnings.origin,
-        "good": findings.iter().all(|f| f.problems.is_empty()),
-        "problems": problems.map(|problems| &problems.problems).into_iter().flatten().collect::<Vec<_>>(),
-        "warnings": warnings.problems,
+        "file": origin,
+        "good": problems.is_empty() && findings.iter().all(|f| f.problems.is_empty()),
+        "problems": problems,
+        "warnings": warnings,
         "compose": compose,
     })
     .to_string();

@@ -143,8 +143,8 @@ fn balancers(proposal: &mut Proposal, decided: &[(String, Duty, Reason)]) {
     let names: Vec<&str> = found.map(|(name, _, _)| name.as_str()).collect();
     if !names.is_empty() {
         let text = format!(
-            "{} spreads requests, which Cutover does itself. It stays as it is, in front, and would \
-             see only one copy. Take it out, and give Cutover its routes?",
+            "{} spreads requests, which Cutover does itself. It stays as it is, in front, and \
+             would see only one copy. Take it out, and give Cutover its routes?",
             names.join(", ")
         );
         ask(proposal, Topic::Balancer, text);

@@ -169,8 +169,8 @@ impl Text<'_> {
             self.line("");
             return;
         }
-        self.line("# Any host is routed, as today; host = \"shop.example.com\" narrows it, path = \"/api\"");
-        self.line("# takes a part of a site.");
+        self.line("# Any host is routed, as today; host = \"shop.example.com\" narrows it, and");
+        self.line("# path = \"/api\" takes a part of a site.");
         for route in &proposal.ports.routes {
             self.line(format!("[[apps.{}.routes]]", proposal.app));
             self.key("service", &quoted(&route.service), "");

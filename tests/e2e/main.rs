@@ -15,6 +15,8 @@ mod harness;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod init;
+#[cfg(test)]
 mod netns;
 #[cfg(test)]
 mod redirect;

@@ -1,4 +1,4 @@
-//! `[apps.NAME.database]` and contacts: checked for their form; this version does nothing with them.
+//! `[apps.NAME.database]` and contacts: checked for their form. They have no effect yet.
 
 use super::compose::service;
 use super::{Surroundings, no_effect};

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use cutover_model::{Color, Split};
-use cutover_proxy::message::{CookieSpec, Routed, Secure, Sticky};
+use cutover_model::{Color, ServiceName, Split};
+use cutover_proxy::message::{CookieSpec, RouteSpec, Routed, Secure, Sticky};
 use cutover_proxy::{PREVIEW_PARAMETER, preview_token};
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{Answer, Client, Site, Upstream, app, route, settings, spec, split};
+use super::harness::{Answer, Client, Site, Upstream, app, endpoint, route, settings, spec, split};
 
 const NAVIGATE: &str = "Sec-Fetch-Mode: navigate\r\n";
 
@@ -307,6 +307,35 @@ fn a_preview_link_shows_one_color_to_its_holder() {
     let answer = client.ask(&format!("GET {forged} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
     assert_eq!(answer.status(), 403);
     assert_eq!(colors.blue.requests().len(), 1);
+}
+
+#[test]
+fn on_a_colors_own_address_the_port_in_host_stands_for_the_listeners() {
+    let (web, api) = (Upstream::says("web"), Upstream::says("api"));
+    let mut spec = spec("shop", &[web.address], &[web.address]);
+    let name = ServiceName::new("api").unwrap();
+    for color in Color::BOTH {
+        let upstreams = &mut spec.colors.get_mut(color).upstreams;
+        upstreams.insert(name.clone(), vec![endpoint(api.address)]);
+    }
+    let front = RouteSpec { on: Some(80), ..route(None, "/") };
+    let back = RouteSpec { on: Some(3001), service: name, ..route(None, "/") };
+    spec.routes = vec![front, back];
+    let site = Site::of(spec);
+    let stop = CancellationToken::new();
+    let local = "127.0.0.1:0".parse().unwrap();
+    let address =
+        site.proxy.add_color_listener(app("shop"), Color::Green, local, stop.clone()).unwrap();
+    for (host, says) in [
+        ("a.test:3001", "api"),
+        ("a.test:80", "web"),
+        ("a.test", "web"),
+        (&address.to_string(), "web"),
+    ] {
+        let request = format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(Client::connect(address).ask(&request).text(), says, "{host}");
+    }
+    stop.cancel();
 }
 
 #[test]
