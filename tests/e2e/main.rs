@@ -6,7 +6,18 @@
 #![cfg(feature = "e2e")]
 
 #[cfg(test)]
+mod adopt;
+#[cfg(test)]
+mod alone;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
-#[expect(dead_code, reason = "the tests of the commands use the rest of it")]
 mod harness;
+#[cfg(test)]
+mod static_apps;
+#[cfg(test)]
+mod traps;
