@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::load::{CALLERS, Load, Plan, READERS};
+use crate::harness::own_engine::OwnEngine;
 use crate::harness::shop::Shop;
 use crate::harness::stack::Stack;
 use crate::harness::{engine, eventually, wire};
@@ -131,10 +132,11 @@ fn every_small_stack_is_valid_compose() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stacks");
     let names = std::fs::read_dir(folder).expect("the stacks");
     let mut count = 0;
-    for name in names {
-        let name = name.expect("an entry").file_name().to_string_lossy().into_owned();
-        let stack = Stack::copy(&name);
-        let rendered = stack.compose(&["config", "--format", "json"]);
+    for entry in names {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let config = ["compose", "config", "--format", "json"];
+        let rendered = engine::run("docker", &config, &entry.path());
         assert_eq!(rendered.code, 0, "{name}: {}", rendered.stderr);
         let warned = rendered.stderr.contains("variable is not set");
         let expected = ["missing-variable", "dollar-in-secret"].contains(&name.as_str());
@@ -142,4 +144,23 @@ fn every_small_stack_is_valid_compose() {
         count += 1;
     }
     assert!(count >= 30, "{count} stacks");
+}
+
+#[test]
+fn an_engine_of_our_own_can_be_killed_and_its_containers_go_on() {
+    let mut own = OwnEngine::start();
+    own.load("shop-program:latest");
+    let run = ["run", "-d", "-p", "7070:80", "shop-program:latest", "/shop", "frontend"];
+    own.docker(&run).succeeded();
+    let address = SocketAddr::from((own.address, 7070));
+    let answers = || wire::ask(address, "GET", "/", &[], b"").ok().filter(|a| a.status == 200);
+    eventually("the container answers", Duration::from_secs(20), answers);
+    own.signal("STOP");
+    assert!(answers().is_some());
+    own.signal("CONT");
+    own.kill();
+    assert!(answers().is_some());
+    own.launch();
+    assert!(answers().is_some());
+    assert_eq!(own.docker(&["ps", "-q"]).succeeded().stdout.lines().count(), 1);
 }

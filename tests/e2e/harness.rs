@@ -6,8 +6,10 @@
 
 pub(crate) mod daemon;
 pub(crate) mod engine;
+pub(crate) mod fronted;
 pub(crate) mod load;
 pub(crate) mod observer;
+pub(crate) mod own_engine;
 pub(crate) mod ports;
 pub(crate) mod shop;
 pub(crate) mod stack;

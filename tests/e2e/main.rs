@@ -8,9 +8,16 @@
 #[cfg(test)]
 mod adopt;
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
+mod alone;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
-#[expect(dead_code, reason = "the tests of the commands use the rest of it")]
 mod harness;
 #[cfg(test)]
 mod host;
@@ -20,3 +27,6 @@ mod init;
 mod netns;
 #[cfg(test)]
 mod redirect;
+mod static_apps;
+#[cfg(test)]
+mod traps;

@@ -18,6 +18,9 @@ pub(crate) struct Cutover {
     config: PathBuf,
     log: PathBuf,
     daemon: Option<Child>,
+    /// What stands before the program, such as `nsenter --net=FILE`.
+    inside: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Cutover {
@@ -28,25 +31,33 @@ impl Cutover {
             config: folder.join("cutover.toml"),
             log: log.to_owned(),
             daemon: None,
+            inside: Vec::new(),
+            variables: Vec::new(),
         }
     }
 
+    /// The same program inside of a network namespace, with another engine.
+    pub(crate) fn inside(mut self, prefix: &[&str], variables: &[(&str, &str)]) -> Self {
+        self.inside = prefix.iter().map(|word| (*word).to_owned()).collect();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.variables = variables.iter().map(owned).collect();
+        self
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
-        command.args(arguments).current_dir(&self.folder).env("CUTOVER_CONFIG", &self.config);
+        let program = env!("CARGO_BIN_EXE_cutover").to_owned();
+        let words: Vec<&String> = self.inside.iter().chain([&program]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(arguments);
+        command.current_dir(&self.folder).env("CUTOVER_CONFIG", &self.config);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }
 
     /// Runs a command to its end and returns what it printed.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        self.run_with(arguments, &[])
-    }
-
-    /// The same with more environment.
-    pub(crate) fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
         let mut command = self.command(arguments);
-        command.envs(variables.iter().copied());
         let started = Instant::now();
         let out = tempfile::tempfile().expect("a file for stdout");
         let err = tempfile::tempfile().expect("a file for stderr");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::daemon::Cutover;
 use super::engine::{self, Printed};
 use super::{eventually, ports, wire};
 
@@ -61,9 +62,66 @@ impl Stack {
     }
 
     pub(crate) fn compose(&self, arguments: &[&str]) -> Printed {
-        let mut all = vec!["compose"];
-        all.extend(arguments);
+        self.compose_on(&[], arguments)
+    }
+
+    /// The same on an engine of the test's own: `["-H", "unix:///..."]`.
+    pub(crate) fn compose_on(&self, engine: &[&str], arguments: &[&str]) -> Printed {
+        let all: Vec<&str> = [engine, &["compose"], arguments].concat();
         engine::run("docker", &all, &self.path())
+    }
+
+    /// Configures Cutover for it: a route to `web`, and `more` lines in the app's section. Nothing
+    /// is started.
+    pub(crate) fn cutover(&self, more: &str) -> Cutover {
+        self.cutover_for("port = 80", "/", more)
+    }
+
+    /// The same with another port inside the container and another path to probe.
+    pub(crate) fn cutover_for(&self, inside: &str, probe: &str, more: &str) -> Cutover {
+        let (app, port) = (&self.project, self.port);
+        let beside = self.folder.path().display();
+        self.write(
+            "cutover.toml",
+            &format!(
+                r#"version = 1
+listen = [{{ address = "0.0.0.0:{port}" }}]
+
+[proxy]
+workers = 1
+
+[admin]
+socket = "{beside}/cutover.sock"
+
+[state]
+path = "{beside}/state"
+
+[apps.{app}]
+compose = ["compose.yml"]
+{more}
+
+[[apps.{app}.routes]]
+service = "web"
+{inside}
+
+[apps.{app}.probe]
+path = "{probe}"
+attempts = 20
+interval = "200ms"
+"#
+            ),
+        );
+        Cutover::new(&self.path(), &self.folder.path().join("daemon.log"))
+    }
+
+    /// The state folder of its daemon.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The containers of one color.
+    pub(crate) fn color(&self, color: &str, service: &str) -> Vec<String> {
+        engine::containers_of(&format!("{}-{color}", self.project), service)
     }
 
     pub(crate) fn up(&self) {

@@ -1,0 +1,111 @@
+//! Taking over what runs, and giving it back.
+
+use std::time::Duration;
+
+use crate::harness::engine;
+use crate::harness::fronted::Fronted;
+use crate::harness::load::{CALLERS, Load, Plan, VISITORS};
+
+#[test]
+fn adopt_shows_a_plan_and_changes_nothing_without_a_yes() {
+    let fronted = Fronted::beside();
+    let before = engine::belongings(&fronted.shop.project);
+    let said = fronted.run(&["adopt", "--dry-run"]).succeeded().printed.both();
+    assert!(said.contains("Nothing has happened yet"), "{said}");
+    assert!(said.contains("Containers restarted: 0"), "{said}");
+    fronted.run(&["adopt"]).exits(4);
+    assert_eq!(engine::belongings(&fronted.shop.project), before);
+    assert!(!fronted.shop.answers(fronted.shop.port, "/").head.contains("via:"));
+}
+
+#[test]
+fn deploy_after_adopt_then_leave_brings_plain_compose_back() {
+    let fronted = Fronted::adopted();
+    let shop = &fronted.shop;
+    fronted.deploy("good", &["--at-once"]).succeeded();
+    fronted.serves("v2");
+    fronted.run(&["leave", "--yes"]).succeeded();
+    let page = shop.answers(shop.port, "/");
+    assert!(page.header("via").is_none(), "{}", page.head);
+    let api = Plan {
+        address: ([127, 0, 0, 1], shop.api_port).into(),
+        rate: 100,
+        clients: 50,
+        mix: CALLERS,
+    };
+    let load = Load::start(api);
+    load.wait_for(200);
+    load.stop().assert_none_failed();
+}
+
+#[test]
+fn adopt_takes_over_from_nginx_on_the_host() {
+    let mut fronted = Fronted::beside();
+    let nginx = Nginx::start(&mut fronted);
+    let load = Load::start(Plan {
+        address: ([127, 0, 0, 1], nginx.port).into(),
+        rate: 100,
+        clients: 100,
+        mix: VISITORS,
+    });
+    load.wait_for(100);
+    fronted.run(&["adopt", "--yes"]).succeeded();
+    load.wait_for(300);
+    let records = load.stop();
+    records.assert_none_failed();
+    let answer = crate::harness::wire::get(nginx.port, "/api/whoami").expect("an answer");
+    assert!(answer.header("via").is_some(), "not through Cutover: {}", answer.head);
+    fronted.run(&["leave", "--yes"]).succeeded();
+    let answer = crate::harness::wire::get(nginx.port, "/api/whoami").expect("an answer");
+    assert!(answer.header("x-through").is_some(), "not through nginx: {}", answer.head);
+}
+
+/// A host nginx that owns the public port, in front of the published ports.
+struct Nginx {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Nginx {
+    fn start(fronted: &mut Fronted) -> Self {
+        let shop = &fronted.shop;
+        let port = crate::harness::ports::free_port();
+        let folder = shop.beside("nginx");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let conf = format!(
+            "daemon off; worker_processes 1; pid {f}/pid; error_log {f}/error.log;\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{ access_log off; client_body_temp_path {f}/b; proxy_temp_path {f}/p;\n\
+             fastcgi_temp_path {f}/f; uwsgi_temp_path {f}/u; scgi_temp_path {f}/s;\n\
+             server {{ listen {port}; add_header X-Through nginx always;\n\
+             location /api {{ proxy_pass http://127.0.0.1:{api}; }}\n\
+             location / {{ proxy_pass http://127.0.0.1:{web}; }} }} }}\n",
+            f = folder.display(),
+            api = shop.api_port,
+            web = shop.port,
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, conf).expect("a file");
+        let child = std::process::Command::new("nginx")
+            .args(["-c", &file.display().to_string(), "-p", &folder.display().to_string()])
+            .spawn()
+            .expect("nginx starts");
+        crate::harness::eventually("nginx answers", Duration::from_secs(10), || {
+            crate::harness::wire::get(port, "/api/health").ok().filter(|a| a.status == 200)
+        });
+        // The daemon starts again with nginx's port as one more listener.
+        let config = std::fs::read_to_string(shop.path().join("cutover.toml")).expect("a file");
+        let listen = format!("version = 1\n\n[[listen]]\naddress = \"0.0.0.0:{port}\"\n");
+        shop.write("cutover.toml", &config.replacen("version = 1\n", &listen, 1));
+        fronted.cutover.stop();
+        fronted.cutover.serve();
+        Self { child, port }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        crate::harness::daemon::signal(self.child.id(), "TERM");
+        self.child.wait().expect("the end of nginx");
+    }
+}

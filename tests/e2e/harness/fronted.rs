@@ -1,0 +1,142 @@
+//! The shop with Cutover in front: its `cutover.toml`, its daemon, and the steps that most tests
+//! begin with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::daemon::{Cutover, Ran};
+use super::load::{Load, Plan, VISITORS};
+use super::shop::Shop;
+use super::{eventually, wire};
+
+pub(crate) struct Fronted {
+    // The daemon goes first: it would report the loss of its containers.
+    pub(crate) cutover: Cutover,
+    pub(crate) shop: Shop,
+}
+
+impl Fronted {
+    /// The shop runs from plain compose; the daemon runs beside it and has taken nothing yet.
+    pub(crate) fn beside() -> Self {
+        Self::with_state(|shop| shop.beside("state"))
+    }
+
+    /// The same with another place for the state.
+    pub(crate) fn with_state(place: impl Fn(&Shop) -> PathBuf) -> Self {
+        let shop = Shop::up();
+        let mut fronted = Self::unserved(shop, place);
+        fronted.cutover.serve();
+        fronted
+    }
+
+    /// Configured, but no daemon runs.
+    pub(crate) fn unserved(shop: Shop, place: impl Fn(&Shop) -> PathBuf) -> Self {
+        let state = place(&shop);
+        shop.write("cutover.toml", &config(&shop, &state.display().to_string()));
+        let cutover = Cutover::new(&shop.path(), &shop.beside("daemon.log"));
+        cutover.run(&["check"]).succeeded();
+        Self { cutover, shop }
+    }
+
+    /// Adopted: v1 serves through Cutover as release r1.
+    pub(crate) fn adopted() -> Self {
+        let fronted = Self::beside();
+        fronted.cutover.run(&["adopt", "--yes"]).succeeded();
+        fronted
+    }
+
+    /// Adopted, and v2 stands beside v1 without a user.
+    pub(crate) fn with_standby(kind: &str) -> Self {
+        let fronted = Self::adopted();
+        fronted.deploy(kind, &["--no-traffic"]).succeeded();
+        fronted
+    }
+
+    /// Commits the next release and deploys it.
+    pub(crate) fn deploy(&self, kind: &str, more: &[&str]) -> Ran {
+        self.shop.release(kind);
+        let mut arguments = vec!["deploy"];
+        arguments.extend(more);
+        self.cutover.run(&arguments)
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        self.cutover.run(arguments)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.shop.port))
+    }
+
+    /// A load on the public port.
+    pub(crate) fn load(&self, rate: u32, clients: usize) -> Load {
+        Load::start(Plan { address: self.address(), rate, clients, mix: VISITORS })
+    }
+
+    /// The release that a new client without a cookie meets at the API.
+    pub(crate) fn release_now(&self) -> String {
+        wire::get(self.shop.port, "/api/whoami").expect("an answer").release().to_owned()
+    }
+
+    /// Waits until the public port answers from this release.
+    pub(crate) fn serves(&self, release: &str) {
+        eventually(&format!("{release} serves"), Duration::from_secs(30), || {
+            let answer = wire::get(self.shop.port, "/api/whoami").ok()?;
+            (answer.status == 200 && answer.release() == release).then_some(())
+        });
+    }
+}
+
+/// The file that `init` would write, with short soaks and probes.
+pub(crate) fn config(shop: &Shop, state: &str) -> String {
+    let (app, web, api) = (&shop.project, shop.port, shop.api_port);
+    let socket = shop.beside("cutover.sock").display().to_string();
+    format!(
+        r#"version = 1
+
+[[listen]]
+address = ["0.0.0.0:{web}", "[::]:{web}"]
+
+[[listen]]
+address = ["0.0.0.0:{api}", "[::]:{api}"]
+
+[proxy]
+workers = 2
+
+[admin]
+socket = "{socket}"
+
+[state]
+path = "{state}"
+
+[apps.{app}]
+compose    = ["compose.yml"]
+shared     = ["postgres"]
+singletons = ["agent"]
+env_files  = [".env", "backend/.env"]
+volumes    = {{ uploads = "shared" }}
+
+[[apps.{app}.routes]]
+path = "/api"
+service = "backend"
+port = 3001
+
+[[apps.{app}.routes]]
+service = "frontend"
+port = 80
+
+[apps.{app}.probe]
+path = "/api/health"
+attempts = 20
+interval = "500ms"
+
+[apps.{app}.rollout]
+steps = [{{ weight = "1%" }}, {{ weight = "10%" }}, {{ weight = "50%" }}]
+
+[apps.{app}.migrations]
+service = "backend"
+command = "/shop migrate"
+"#
+    )
+}

@@ -1,0 +1,137 @@
+//! Apps with fixed endpoints: everything but deploy, without an engine. Two of them at once.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::harness::daemon::Cutover;
+use crate::harness::{eventually, ports, wire};
+
+/// A web server that answers everything with its name, as long as the test lives.
+fn named_server(name: &'static str) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || answer_all(stream, name));
+        }
+    });
+    port
+}
+
+fn answer_all(mut stream: std::net::TcpStream, name: &str) {
+    let mut bytes = [0u8; 8192];
+    let mut seen = Vec::new();
+    while let Ok(count) = stream.read(&mut bytes) {
+        if count == 0 {
+            return;
+        }
+        seen.extend_from_slice(&bytes[..count]);
+        while let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
+            seen.drain(..end + 4);
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nx-release: {name}\r\ncontent-length: 2\r\n\r\nok");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+struct TwoApps {
+    cutover: Cutover,
+    port: u16,
+    _folder: TempDir,
+}
+
+fn two_apps() -> TwoApps {
+    let folder = tempfile::Builder::new().prefix("cutover-static-").tempdir().expect("a folder");
+    let port = ports::free_port();
+    std::fs::write(folder.path().join("cutover.toml"), config(folder.path(), port))
+        .expect("a file");
+    let mut cutover = Cutover::new(folder.path(), &folder.path().join("daemon.log"));
+    cutover.serve();
+    TwoApps { cutover, port, _folder: folder }
+}
+
+fn config(folder: &Path, port: u16) -> String {
+    let mut text = format!(
+        "version = 1\nlisten = [{{ address = \"127.0.0.1:{port}\" }}]\n\
+         [admin]\nsocket = \"{f}/cutover.sock\"\n[state]\npath = \"{f}/state\"\n",
+        f = folder.display()
+    );
+    for (app, blue, green) in [("one", "one-blue", "one-green"), ("two", "two-blue", "two-green")] {
+        text.push_str(&format!(
+            "[apps.{app}.endpoints]\nblue = {{ web = [\"127.0.0.1:{}\"] }}\n\
+             green = {{ web = [\"127.0.0.1:{}\"] }}\n\
+             [[apps.{app}.routes]]\nhost = \"{app}.test\"\nservice = \"web\"\n",
+            named_server(blue),
+            named_server(green)
+        ));
+    }
+    text
+}
+
+impl TwoApps {
+    fn color_of(&self, app: &str) -> String {
+        let host = format!("{app}.test");
+        let answer = wire::request(self.port, "GET", "/", &[("host", &host)], b"");
+        answer.expect("an answer").release().to_owned()
+    }
+}
+
+#[test]
+fn an_app_with_fixed_endpoints_shifts_and_comes_back() {
+    let apps = two_apps();
+    assert_eq!(
+        (apps.color_of("one").as_str(), apps.color_of("two").as_str()),
+        ("one-blue", "two-blue")
+    );
+    apps.cutover.run(&["shift", "100%", "--app", "one"]).succeeded();
+    assert_eq!(
+        (apps.color_of("one").as_str(), apps.color_of("two").as_str()),
+        ("one-green", "two-blue")
+    );
+    apps.cutover.run(&["rollback", "--app", "one"]).succeeded();
+    assert_eq!(apps.color_of("one"), "one-blue");
+    apps.cutover.run(&["rollback", "--app", "one"]).succeeded().says(&["Nothing to do"]);
+    let unnamed = apps.cutover.run(&["shift", "10%"]);
+    assert_eq!(unnamed.printed.code, 2, "which app? {}", unnamed.printed.both());
+    unnamed.says(&["--app", "one", "two"]);
+}
+
+#[test]
+fn two_hundred_concurrent_shifts_on_each_of_two_apps_lose_none() {
+    const EACH: u32 = 200;
+    const WORKERS: u32 = 4;
+    let apps = two_apps();
+    std::thread::scope(|scope| {
+        for app in ["one", "two"] {
+            for worker in 0..WORKERS {
+                let cutover = &apps.cutover;
+                scope.spawn(move || {
+                    for number in (worker..EACH).step_by(WORKERS as usize) {
+                        let weight = format!("{}.{:02}%", (number + 1) / 100, (number + 1) % 100);
+                        cutover.run(&["shift", &weight, "--app", app]).succeeded();
+                    }
+                });
+            }
+        }
+    });
+    for app in ["one", "two"] {
+        let listed = apps.cutover.run(&["events", "--json", "--app", app]).succeeded();
+        let text = listed.printed.stdout;
+        let weights: BTreeSet<u32> = (1..=EACH)
+            .filter(|number| text.contains(&format!("{}.{:02} %", number / 100, number % 100)))
+            .collect();
+        assert_eq!(weights.len(), EACH as usize, "of {app} some shifts are not in the record");
+        apps.cutover.run(&["rollback", "--app", app]).succeeded();
+        eventually("everything is on blue", Duration::from_secs(5), || {
+            (apps.color_of(app) == format!("{app}-blue")).then_some(())
+        });
+    }
+}
