@@ -70,6 +70,12 @@ pub enum ComposeError {
         /// The end of what it said.
         tail: String,
     },
+    /// The plugin lacks an option that is needed.
+    #[error("docker compose is too old ({tail}); version 2.30 or newer is needed")]
+    TooOld {
+        /// What it said.
+        tail: String,
+    },
     /// It printed something else than the JSON it should.
     #[error(
         "docker compose config printed no JSON: {0}; is the compose plugin version 2 or newer?"
@@ -212,6 +218,9 @@ impl Compose {
         let out = process::run(spec).await?;
         if out.status.success() {
             return Ok(out);
+        }
+        if out.stderr.contains("unknown flag") {
+            return Err(ComposeError::TooOld { tail: process::tail(&out.stderr, 1) });
         }
         let folder = self.folder.display().to_string();
         Err(ComposeError::Invalid {

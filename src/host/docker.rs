@@ -25,8 +25,8 @@ pub use containers::{Attached, Container, Filter, Health, PortBinding, State, la
 pub use events::{Events, Notice, Watch};
 pub use exec::ExecOutput;
 pub use images::Image;
-pub use logs::LogLine;
-pub use networks::Network;
+pub use logs::{LogLine, Source};
+pub use networks::{Found, Network};
 pub use published::Published;
 
 /// How long a question to the engine may take.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::compose::{
     ColoredStack, Compose, ComposeError, Generated, ImageSource, Kind, PullPolicy, Start,
 };
-use super::docker::{Container, Docker, DockerError, Filter, Health, State, label};
+use super::docker::{self, Container, Docker, DockerError, Filter, Health, State, label};
 use super::endpoint::{self, Endpoint, EndpointError};
 use super::redact::Secrets;
 use super::settings::{StackSettings, VolumeClass};
@@ -156,6 +156,21 @@ pub async fn prepare(
     Ok(())
 }
 
+/// The containers that do not run the image that their release names, as sentences: nothing of
+/// them may get traffic.
+#[must_use]
+pub fn wrong_images(containers: &[Container], ids: &BTreeMap<ServiceName, String>) -> Vec<String> {
+    let wrong = containers.iter().filter_map(|container| {
+        let service = container.service()?;
+        let (_, wanted) = ids.iter().find(|(name, _)| name.as_str() == service)?;
+        (container.image != *wanted).then(|| {
+            let (name, image) = (&container.name, docker::short(&container.image));
+            format!("{name} runs image {image}, its release is {}", docker::short(wanted))
+        })
+    });
+    wrong.collect()
+}
+
 /// Starts one phase of a stack for the first time, in dependency order: makes the containers,
 /// joins them to networks outside of the file, starts each and waits until it is up, runs each job
 /// once to its end. What runs already stays. Gives the containers that run.
@@ -175,6 +190,7 @@ pub async fn start(
     if names.is_empty() {
         return Ok(Vec::new());
     }
+    starter.refuse_others(stack).await?;
     compose.create(generated, &names).await?;
     join(starter.docker, stack, &names).await?;
     for start in &starts {
@@ -227,8 +243,8 @@ pub async fn start_again(
     running(starter.docker, project, &starts).await
 }
 
-/// Stops some services of a project, all at once; each has its own grace time. Stopped already is
-/// success.
+/// Stops some services of a project, all at once; each has its own grace time. They stay stopped
+/// when the engine or the machine is started again. Stopped already is success.
 ///
 /// # Errors
 /// [`StackError`] naming the first container that still runs.
@@ -244,7 +260,10 @@ pub async fn stop(
     });
     let stops = meant
         .filter(|c| !matches!(c.state, State::Exited | State::Created | State::Dead))
-        .map(|container| docker.stop(container, None));
+        .map(|container| async move {
+            docker.keep_stopped(container).await?;
+            docker.stop(container, None).await
+        });
     for result in futures_util::future::join_all(stops).await {
         result?;
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use cutover::host::compose::PublishedClass;
+use cutover::host::compose::{Cache, Generated, PublishedClass};
 use cutover::host::docker::{Events, Filter, Notice, Watch};
 use cutover::host::facts::{self, MigrationSource};
 use cutover::host::settings::NetworkClass;
@@ -436,4 +436,125 @@ async fn a_migration_runs_once_in_a_container_that_goes_and_its_rows_are_seen() 
     assert_eq!(run().await.expect("ran twice").code, 0);
     let filter = Filter::project(&site.project(Color::Green)).service("backend");
     assert_eq!(site.docker.containers(&filter).await.expect("listed").len(), 1, "the run is gone");
+}
+
+#[tokio::test]
+async fn a_build_that_hangs_is_ended_with_all_that_it_started() {
+    let stack = Stack::copy("build-fails");
+    let marker = stack.project.clone();
+    let text = format!("FROM shop-program:latest\nRUN [\"/shop\", \"frontend\", \"{marker}\"]\n");
+    stack.write("Dockerfile", &text);
+    stack.commit("hangs");
+    let site = Site::of_stack(&stack, 80).await;
+    let (green, _) = site.color(Color::Green, 1).await.expect("colored");
+    let file = site.state().join("build.json");
+    let build = green.build_file.expect("something to build");
+    files::write_file(&file, build.to_string().into_bytes()).await.expect("written");
+    let generated = Generated { project: green.project, file, env_file: None };
+    let (lines, mut said) = tokio::sync::mpsc::channel(64);
+    let limit = Duration::from_secs(6);
+    let compose = site.compose();
+    let error = compose.build(&generated, Cache::Use, limit, Some(lines)).await;
+    let error = error.expect_err("it hangs").to_string();
+    assert!(error.contains("took longer than 6s"), "{error}");
+    assert!(said.recv().await.is_some(), "no progress was told");
+    eventually("no process of the build is left", Duration::from_secs(20), || {
+        let running = engine::docker(&["ps", "--no-trunc", "--format", "{{.Command}}"]).stdout;
+        (!running.contains(&marker) && !processes().contains(&generated.project)).then_some(())
+    });
+}
+
+/// The command lines of all processes of this machine.
+fn processes() -> String {
+    let read = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).ok();
+    let lines = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(read);
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ") + "\n").collect()
+}
+
+#[tokio::test]
+async fn a_silent_engine_is_noticed_and_everything_is_listed_again_when_it_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("docker.sock");
+    let (gate, open) = tokio::sync::watch::channel(true);
+    let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+    let proxy = tokio::spawn(forward(listener, open));
+    let watch = Watch { socket: Some(socket.clone()), projects: vec!["nobody".to_owned()] };
+    let mut events = Events::start(watch);
+    assert_eq!(next(&mut events).await, Notice::Relist);
+    gate.send_replace(false);
+    let away = next(&mut events).await;
+    assert!(matches!(away, Notice::Away { .. }), "{away:?}");
+    gate.send_replace(true);
+    loop {
+        match next(&mut events).await {
+            Notice::Relist => break,
+            Notice::Away { .. } => {}
+            other => panic!("{other:?} before the listing"),
+        }
+    }
+    proxy.abort();
+}
+
+/// Passes bytes on to the engine while the gate is open, and keeps silent while it is closed.
+async fn forward(listener: tokio::net::UnixListener, open: tokio::sync::watch::Receiver<bool>) {
+    loop {
+        let (client, _) = listener.accept().await.expect("accepted");
+        let open = open.clone();
+        tokio::spawn(async move {
+            let engine = tokio::net::UnixStream::connect("/var/run/docker.sock").await;
+            let (from, to) = client.into_split();
+            let (back, forth) = engine.expect("the engine").into_split();
+            tokio::join!(pass(from, forth, open.clone()), pass(back, to, open));
+        });
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::unix::OwnedReadHalf,
+    mut to: tokio::net::unix::OwnedWriteHalf,
+    mut open: tokio::sync::watch::Receiver<bool>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut buffer = [0; 8192];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if open.wait_for(|open| *open).await.is_err() {
+            return;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    to.shutdown().await.ok();
+}
+
+#[tokio::test]
+async fn containers_of_another_release_are_not_taken_for_this_one() {
+    let stack = Stack::copy("plain");
+    let site = Site::of_stack(&stack, 80).await;
+    let first = site.deploy(Color::Green, 1).await.expect("deployed");
+    let error = site.deploy(Color::Green, 2).await.err().expect("in the way").to_string();
+    assert!(error.contains("belongs to r1 and is in the way"), "{error}");
+    let ids = stack::resolve_images(&site.docker, &first.stack).await.expect("resolved");
+    assert_eq!(stack::wrong_images(&first.running, &ids), Vec::<String>::new());
+    let others = ids.into_keys().map(|name| (name, "sha256:other".to_owned())).collect();
+    let wrong = stack::wrong_images(&first.running, &others);
+    assert!(wrong[0].ends_with("its release is other"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_container_that_restarts_always_stays_stopped_once_it_is_stopped() {
+    let stack = Stack::copy("crash-loop");
+    stack.up();
+    let site = Site::of_stack(&stack, 80).await;
+    let id = engine::containers_of(&stack.project, "web").remove(0);
+    let policy = || engine::inspect(&id, "{{.HostConfig.RestartPolicy.Name}}");
+    assert_eq!(policy(), "always");
+    stack::stop(&site.docker, &stack.project, &[service("web")]).await.expect("stopped");
+    assert_eq!(policy(), "unless-stopped");
+    let green = site.deploy(Color::Green, 1).await.expect("deployed");
+    let web = &green.running[0];
+    assert_eq!(web.restart_policy, "unless-stopped");
+    let names: Vec<_> =
+        engine::docker(&["ps", "--format", "{{.ID}}"]).stdout.lines().map(str::to_owned).collect();
+    assert!(!names.iter().any(|name| id.starts_with(name)), "the operator's came back");
 }

@@ -53,6 +53,11 @@ impl Coloring<'_> {
             // Compose would run it again whenever it brings the stack up.
             body.insert("restart".to_owned(), Value::from("no"));
         }
+        if text(&body, "restart") == Some("always") {
+            // Docker starts an "always" container that was stopped when it is itself started again:
+            // a stopped color, or a second singleton, would come back by itself.
+            body.insert("restart".to_owned(), Value::from("unless-stopped"));
+        }
         let labels = self.labels(Some(self.kind(name)));
         put_labels(&mut body, labels);
         body

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointSettings,
+    HealthStatusEnum, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
@@ -157,6 +158,9 @@ pub struct Container {
     pub memory_limit: Option<u64>,
     /// The named volumes it mounts: name and place.
     pub volumes: Vec<(String, String)>,
+    /// Whether the engine starts it again by itself, in the engine's word: `no`, `always`,
+    /// `unless-stopped`, `on-failure`.
+    pub restart_policy: String,
     /// The TCP ports it publishes.
     pub ports: Vec<PortBinding>,
 }
@@ -250,6 +254,10 @@ impl Container {
                 .iter()
                 .flat_map(|(inside, outside)| bindings(inside, outside))
                 .collect(),
+            restart_policy: host
+                .restart_policy
+                .and_then(|policy| policy.name)
+                .map_or_else(|| "no".to_owned(), |name| name.to_string()),
         })
     }
 }
@@ -354,6 +362,26 @@ impl Docker {
         let what = format!("stopping {}", container.name);
         let call = self.client.stop_container(&container.id, Some(options));
         gone_is_fine(within(grace + Duration::from_secs(20), what, call).await)
+    }
+
+    /// Sees to it that a container that is stopped stays stopped when the engine or the machine is
+    /// started again: `always` becomes `unless-stopped`. The container goes on as it is.
+    ///
+    /// # Errors
+    /// [`DockerError`] with the engine's reason.
+    pub async fn keep_stopped(&self, container: &Container) -> Result<(), DockerError> {
+        if container.restart_policy != "always" {
+            return Ok(());
+        }
+        let body = ContainerUpdateBody {
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                maximum_retry_count: None,
+            }),
+            ..ContainerUpdateBody::default()
+        };
+        let what = format!("changing the restart policy of {}", container.name);
+        gone_is_fine(within(CHANGE, what, self.client.update_container(&container.id, body)).await)
     }
 
     /// Removes a container and its anonymous volumes, by force if `stopped` is not yet true of it.

@@ -45,6 +45,14 @@ pub enum StackError {
         /// The project.
         project: String,
     },
+    /// Another release's containers are where this one's should be.
+    #[error("{container} belongs to {release} and is in the way; the color is to be cleared first")]
+    OtherRelease {
+        /// The container.
+        container: String,
+        /// What its label says.
+        release: String,
+    },
     /// An image that should be there is not.
     #[error(
         "the image {reference} of {service} is not on this host; build it, or pull it: docker pull \

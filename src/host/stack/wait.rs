@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Fault, StackError, Starter, of_service};
-use crate::host::compose::{ComposeError, Kind, Start, WaitFor};
-use crate::host::docker::{Container, Health, LogLine, State};
+use super::{Fault, StackError, Starter, observe, of_service};
+use crate::host::compose::{ColoredStack, ComposeError, Kind, Start, WaitFor};
+use crate::host::docker::{Container, Health, LogLine, State, label};
 
 /// How often containers are looked at while one is waited for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -23,6 +23,19 @@ impl Starter<'_> {
         {
             tracing::trace!("a line of progress was lost: its reader is slow");
         }
+    }
+
+    /// Compose would keep another release's containers for this one's.
+    pub(super) async fn refuse_others(&self, stack: &ColoredStack) -> Result<(), StackError> {
+        let wanted = stack.release.to_string();
+        for container in observe(self.docker, &stack.project).await? {
+            let release = container.labels.get(label::RELEASE).cloned();
+            if release.as_ref() != Some(&wanted) {
+                let (container, release) = (container.name, release.unwrap_or_default());
+                return Err(StackError::OtherRelease { container, release });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a job ended well already: a repeat of the same deploy does not run it again.
@@ -222,6 +235,7 @@ mod tests {
             memory_limit: None,
             ports: Vec::new(),
             volumes: Vec::new(),
+            restart_policy: "no".to_owned(),
         }
     }
 
