@@ -9,6 +9,7 @@
 
 pub mod keep;
 pub mod leave;
+pub mod offline;
 pub mod owner;
 pub mod plan;
 pub mod watch;
