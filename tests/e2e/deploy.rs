@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::fronted::Fronted;
+use crate::harness::fronted::{Fronted, operation_of};
 use crate::harness::{engine, eventually};
 
 #[test]
@@ -37,12 +37,6 @@ fn a_deploy_moves_everything_and_a_rollback_brings_it_back() {
     let undo = fronted.run(&["undo", &operation_of(&rollback.printed.both())]).succeeded();
     assert!(undo.printed.both().contains("r2"), "{}", undo.printed.both());
     fronted.serves("v2");
-}
-
-/// The operation's name, `o12`, out of "cutover undo o12".
-fn operation_of(text: &str) -> String {
-    let after = text.split("cutover undo ").nth(1).expect("a rollback names its undo");
-    after.chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
 #[test]

@@ -123,15 +123,45 @@ fn two_hundred_concurrent_shifts_on_each_of_two_apps_lose_none() {
         }
     });
     for app in ["one", "two"] {
-        let listed = apps.cutover.run(&["events", "--json", "--app", app]).succeeded();
-        let text = listed.printed.stdout;
-        let weights: BTreeSet<u32> = (1..=EACH)
-            .filter(|number| text.contains(&format!("{}.{:02} %", number / 100, number % 100)))
-            .collect();
+        let listed = listed_text(&apps, app);
+        let (weights, numbers) = splits(&listed);
         assert_eq!(weights.len(), EACH as usize, "of {app} some shifts are not in the record");
+        assert_eq!(numbers, (1..=u64::from(EACH)).collect(), "moves of {app}");
+        let last = apps.cutover.run(&["status", "--json"]).succeeded().printed.stdout;
+        let status: serde_json::Value = serde_json::from_str(&last).expect("JSON");
+        let shown = status["apps"].as_array().expect("apps").iter().find(|a| a["app"] == app);
+        let weight = shown.expect("the app")["standby"]["weight"].as_u64();
+        assert_eq!(weight, last_weight(&listed), "status of {app}");
         apps.cutover.run(&["rollback", "--app", app]).succeeded();
         eventually("everything is on blue", Duration::from_secs(5), || {
             (apps.color_of(app) == format!("{app}-blue")).then_some(())
         });
     }
+}
+
+fn listed_text(apps: &TwoApps, app: &str) -> String {
+    let arguments = ["events", "--json", "-n", "100000", "--app", app];
+    apps.cutover.run(&arguments).succeeded().printed.stdout
+}
+
+fn moves(events: &str) -> Vec<serde_json::Value> {
+    let facts = events.lines().map(|line| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+        event["happened"]["fact"].clone()
+    });
+    facts.filter(|fact| fact["fact"] == "split_changed").collect()
+}
+
+/// The weights and the numbers of all moves on record.
+fn splits(events: &str) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let moves = moves(events);
+    let number_at = |value: &serde_json::Value| value.as_u64().expect("a number");
+    (
+        moves.iter().map(|fact| number_at(&fact["after"]["weight"])).collect(),
+        moves.iter().map(|fact| number_at(&fact["number"])).collect(),
+    )
+}
+
+fn last_weight(events: &str) -> Option<u64> {
+    moves(events).iter().max_by_key(|fact| fact["number"].as_u64())?["after"]["weight"].as_u64()
 }

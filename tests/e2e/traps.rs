@@ -11,6 +11,10 @@ mod names;
 mod parts;
 mod refused;
 
+/// Where the first deploy of an app goes, and the second one.
+const FIRST: &str = "green";
+const SECOND: &str = "blue";
+
 /// A stack behind a running daemon, nothing deployed.
 struct Case {
     cutover: Cutover,
@@ -54,7 +58,7 @@ impl Case {
         engine::docker(&["exec", container, "/shop", "health", url]).code == 0
     }
 
-    /// Blue, green and blue again, and back; then everything of the case still answers.
+    /// One color, the other one, and back; then everything of the case still answers.
     fn goes_round(&self) {
         self.deploy().succeeded();
         self.serves("one");
@@ -65,12 +69,12 @@ impl Case {
     }
 }
 
-/// A deploy that is refused: nothing changed, exit 4, and all of these words.
+/// A deploy that is refused before it starts anything: exit 1, all of these words, no change.
 fn check_refused(name: &str, more: &str, words: &[&str]) {
     let case = Case::new(name, more);
     let before = engine::belongings(&case.stack.project);
     let ran = case.deploy();
-    assert_eq!(ran.printed.code, 4, "{name}: {}", ran.printed.both());
+    assert_eq!(ran.printed.code, 1, "{name}: {}", ran.printed.both());
     ran.says(words);
     assert_eq!(engine::belongings(&case.stack.project), before, "{name} left something behind");
 }

@@ -1,23 +1,24 @@
 //! How fast a rollback is, and what it does not wait for.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::harness::fronted::Fronted;
+use crate::harness::fronted::{Fronted, operation_of};
 use crate::harness::{engine, eventually};
 
 /// Until the first line stands on the terminal.
 const FIRST_LINE: Duration = Duration::from_millis(50);
 
-/// Runs `rollback` and returns how long its first line took, and when it was there.
+/// Runs `rollback` and returns what it said, how long its first line took, and when it was there.
 fn first_line(fronted: &Fronted) -> (String, Duration, Instant) {
     let started = Instant::now();
     let mut child = fronted.cutover.spawn(&["rollback"]);
     let mut line = String::new();
-    let stdout = child.stdout.take().expect("a pipe");
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut line).expect("a line");
     let (took, at) = (started.elapsed(), Instant::now());
+    stdout.read_to_string(&mut line).expect("the other lines");
     let status = eventually("the rollback ends", Duration::from_secs(60), || {
         child.try_wait().expect("the state of a child")
     });
@@ -27,21 +28,20 @@ fn first_line(fronted: &Fronted) -> (String, Duration, Instant) {
 
 #[test]
 fn the_first_line_of_a_rollback_stands_within_50_ms_and_no_later_request_meets_the_old_color() {
-    let fronted = Fronted::with_standby("good");
+    let fronted = Fronted::adopted();
+    fronted.deploy("good", &["--at-once"]).succeeded();
     let load = fronted.load(300, 600);
     let mut times = Vec::new();
     for _ in 0..10 {
-        fronted.run(&["promote"]).succeeded();
         load.wait_for(100);
-        let (line, took, at) = first_line(&fronted);
-        assert!(line.contains("all traffic is on r1"), "{line}");
+        let (said, took, at) = first_line(&fronted);
+        let line = said.lines().next().unwrap_or_default();
+        assert!(line.contains("all traffic is on r1"), "{said}");
         times.push(took);
         load.wait_for(150);
         let after = load.so_far().sent_between(at, Instant::now());
         assert_eq!(after.by_release().keys().collect::<Vec<_>>(), ["v1"]);
-        fronted.run(&["undo"]).succeeded();
-        fronted.run(&["rollback"]).succeeded();
-        fronted.deploy("good", &["--no-traffic"]).succeeded();
+        fronted.run(&["undo", &operation_of(&said)]).succeeded();
     }
     load.stop().assert_none_failed();
     times.sort();
@@ -53,16 +53,21 @@ fn the_first_line_of_a_rollback_stands_within_50_ms_and_no_later_request_meets_t
 fn a_rollback_works_while_a_deploy_runs() {
     let fronted = Fronted::adopted();
     fronted.deploy("good", &["--at-once"]).succeeded();
-    fronted.shop.release("unhealthy");
+    fronted.shop.release("good");
     let mut deploy = fronted.cutover.spawn(&["deploy"]);
-    // The third release goes to the color of the first: once it is there, r1 cannot come back.
+    // The third release is on its way to the color of the first one, which is needed now.
+    let mut begun = String::new();
+    let stdout = deploy.stdout.take().expect("a pipe");
+    let mut stdout = BufReader::new(stdout);
+    stdout.read_line(&mut begun).expect("a line");
     let (line, took, _) = first_line(&fronted);
     assert!(took < FIRST_LINE * 4, "{took:?}: {line}");
     fronted.serves("v1");
+    stdout.read_to_string(&mut begun).expect("the other lines");
     let status = eventually("the deploy ends", Duration::from_secs(120), || {
         deploy.try_wait().expect("the state of a child")
     });
-    assert_ne!(status.code(), Some(0));
+    assert_ne!(status.code(), Some(0), "{begun}");
     assert_eq!(fronted.release_now(), "v1");
 }
 

@@ -140,3 +140,9 @@ command = "/shop migrate"
 "#
     )
 }
+
+/// The operation's name, `o12`, out of "cutover undo o12".
+pub(crate) fn operation_of(text: &str) -> String {
+    let after = text.split("cutover undo ").nth(1).expect("a rollback names its undo");
+    after.chars().take_while(char::is_ascii_alphanumeric).collect()
+}

@@ -31,7 +31,8 @@ impl Stack {
             tcp_port: ports::free_port(),
         };
         stack.set_variables(&[]);
-        std::fs::write(stack.path().join(".gitignore"), ".env\ncutover.toml\n").expect("a file");
+        std::fs::write(stack.path().join(".gitignore"), ".env\nsecret.env\ncutover.toml\n")
+            .expect("a file");
         git(&stack.path(), &["init", "-q", "-b", "main"]);
         stack.commit("one");
         stack
@@ -106,7 +107,7 @@ service = "web"
 
 [apps.{app}.probe]
 path = "{probe}"
-attempts = 20
+attempts = 150
 interval = "200ms"
 "#
             ),

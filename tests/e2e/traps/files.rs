@@ -1,6 +1,6 @@
 //! Volumes, folders, env files and images: what a release keeps, and what both colors share.
 
-use super::Case;
+use super::{Case, FIRST, SECOND};
 use crate::harness::engine;
 
 fn mounts(container: &str) -> String {
@@ -19,7 +19,7 @@ fn volumes_are_shared_or_apart_as_they_are_classified() {
     case.stack.compose(&["up", "--no-start"]).succeeded();
     case.goes_round();
     let (blue, green) =
-        (mounts(&case.container("blue", "web")), mounts(&case.container("green", "web")));
+        (mounts(&case.container(FIRST, "web")), mounts(&case.container(SECOND, "web")));
     let name_at = |mounts: &str, place: &str| -> String {
         let line = mounts.lines().find(|line| line.contains(place)).expect("a mount");
         line.split(' ').nth(1).expect("a name").to_owned()
@@ -35,7 +35,7 @@ fn a_writable_folder_keeps_its_place() {
     let case = Case::new("writable-bind", "volumes = { \"./papers\" = \"shared\" }");
     case.goes_round();
     let papers = case.stack.path().join("papers").display().to_string();
-    for color in ["blue", "green"] {
+    for color in [FIRST, SECOND] {
         let seen = mounts(&case.container(color, "web"));
         assert!(seen.contains(&papers), "{color}: {seen}");
     }
@@ -50,7 +50,7 @@ fn each_release_sees_the_files_of_its_own_commit() {
     case.stack.commit("two");
     case.deploy().succeeded();
     case.serves("two");
-    let blue = case.container("blue", "web");
+    let blue = case.container(FIRST, "web");
     engine::docker(&["restart", "-t", "1", &blue]).succeeded();
     case.cutover.run(&["rollback"]).succeeded();
     case.serves("one");
@@ -61,7 +61,7 @@ fn a_secret_stands_nowhere_but_in_the_copy_of_its_file() {
     let case = Case::new("secret-env-file", "env_files = [\"secret.env\"]");
     let said = case.deploy().succeeded().printed.both();
     case.serves("one");
-    let environment = engine::inspect(&case.container("blue", "web"), "{{json .Config.Env}}");
+    let environment = engine::inspect(&case.container(FIRST, "web"), "{{json .Config.Env}}");
     assert!(environment.contains("teapot-4711-teapot"), "{environment}");
     assert!(!said.contains("teapot"), "{said}");
     assert!(!case.cutover.said().contains("teapot"));
@@ -85,9 +85,9 @@ fn a_tag_that_moves_does_not_move_a_release() {
     engine::docker(&["tag", "shop-program:latest", &tagged]).succeeded();
     case.stack.set_variables(&[("STACK_IMAGE", &image)]);
     case.deploy().succeeded();
-    let id = engine::inspect(&case.container("blue", "web"), "{{.Image}}");
+    let id = engine::inspect(&case.container(FIRST, "web"), "{{.Image}}");
     engine::docker(&["tag", "cutover-fixture/postgres:15", &tagged]).succeeded();
-    let blue = case.container("blue", "web");
+    let blue = case.container(FIRST, "web");
     engine::docker(&["restart", "-t", "1", &blue]).succeeded();
     assert_eq!(engine::inspect(&blue, "{{.Image}}"), id);
     case.serves("one");

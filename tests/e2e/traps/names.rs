@@ -1,6 +1,6 @@
 //! Names and networks: what is global to the engine, or resolves to both colors.
 
-use super::Case;
+use super::{Case, FIRST, SECOND};
 use crate::harness::engine;
 
 #[test]
@@ -8,7 +8,7 @@ fn a_container_name_becomes_an_alias_inside_of_its_color() {
     let case = Case::new("container-name", "");
     case.goes_round();
     let url = format!("http://{}-the-web/", case.stack.project);
-    for color in ["blue", "green"] {
+    for color in [FIRST, SECOND] {
         assert!(case.reaches(&case.container(color, "reader"), &url), "{color}");
     }
 }
@@ -17,7 +17,7 @@ fn a_container_name_becomes_an_alias_inside_of_its_color() {
 fn networks_of_the_file_stay_apart_in_each_color() {
     let case = Case::new("two-networks", "");
     case.goes_round();
-    for color in ["blue", "green"] {
+    for color in [FIRST, SECOND] {
         let web = case.container(color, "web");
         let api = case.container(color, "api");
         assert!(case.reaches(&web, "http://api/"), "{color}: web is beside api");
@@ -33,7 +33,7 @@ fn a_network_with_a_name_of_its_own_is_copied_under_another_one() {
     case.deploy().succeeded();
     case.serves("one");
     let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
-    let blue = engine::inspect(&case.container("blue", "web"), networks);
+    let blue = engine::inspect(&case.container(FIRST, "web"), networks);
     let own = format!("{}-front", case.stack.project);
     assert!(!blue.split_whitespace().any(|name| name == own), "{blue}");
 }
@@ -53,8 +53,8 @@ fn labels_of_another_proxy_are_removed_and_the_rest_is_kept() {
     let case = Case::new("traefik-labels", "");
     let said = case.deploy().succeeded().printed.both();
     assert!(said.contains("traefik"), "{said}");
-    let labels = engine::inspect(&case.container("blue", "web"), "{{json .Config.Labels}}");
-    assert!(!labels.contains("traefik"), "{labels}");
+    let labels = engine::inspect(&case.container(FIRST, "web"), "{{json .Config.Labels}}");
+    assert!(!labels.contains("\"traefik."), "{labels}");
     assert!(labels.contains("com.example.team"), "{labels}");
 }
 

@@ -1,54 +1,53 @@
 //! Which services of a file run, in which order, and when.
 
-use super::Case;
+use super::{Case, FIRST, SECOND};
+use crate::harness::engine;
 use crate::harness::stack::Stack;
-use crate::harness::{engine, eventually};
-use std::time::Duration;
 
 #[test]
 fn a_service_behind_a_profile_runs_only_when_it_is_on() {
     let case = Case::new("profiles", "");
     case.goes_round();
-    assert!(case.stack.color("blue", "debug").is_empty());
-    let case = Case::new("profiles", "profiles = [\"debug\"]");
+    assert!(case.stack.color(FIRST, "debug").is_empty());
+    let case = Case::new("profiles", "");
+    case.stack.set_variables(&[("COMPOSE_PROFILES", "debug")]);
     case.deploy().succeeded();
-    assert_eq!(case.stack.color("blue", "debug").len(), 1);
+    assert_eq!(case.stack.color(FIRST, "debug").len(), 1);
 }
 
 #[test]
 fn a_file_of_several_parts_is_read_as_compose_reads_it() {
     let case = Case::new("include-extends", "");
     case.goes_round();
-    assert_eq!(case.stack.color("green", "more").len(), 1);
+    assert_eq!(case.stack.color(SECOND, "more").len(), 1);
 }
 
 #[test]
-fn a_published_tcp_port_reaches_the_stable_color() {
+fn published_ports_that_nobody_needs_are_dropped() {
     let stack = Stack::copy("fixed-ports");
-    let ports = format!("ports = {{ {} = \"tcp\", \"7009/udp\" = \"drop\" }}", stack.tcp_port);
+    let ports = format!("ports = {{ {} = \"drop\", \"7009/udp\" = \"drop\" }}", stack.tcp_port);
     let mut cutover = stack.cutover(&ports);
     cutover.serve();
     cutover.run(&["deploy", "--at-once"]).succeeded();
     assert_eq!(stack.answers(stack.port, "/").release(), "one");
-    assert_eq!(stack.answers(stack.tcp_port, "/").release(), "one");
+    let line = stack.color(FIRST, "line").into_iter().next().expect("a container");
+    assert_eq!(engine::inspect(&line, "{{.HostConfig.PortBindings}}"), "map[]");
 }
 
 #[test]
 fn a_one_shot_job_runs_once_per_deploy_and_not_again_on_a_rollback() {
-    let case = Case::new("one-shot-job", "shared = [\"postgres\"]\nkeep_warm = \"1s\"");
+    let case = Case::new("one-shot-job", "shared = [\"postgres\"]");
     case.deploy().succeeded();
     case.serves("one");
-    let job = case.container("blue", "prepare");
+    let job = case.container(FIRST, "prepare");
     let ran_at = engine::inspect(&job, "{{.State.StartedAt}}");
     assert_eq!(engine::inspect(&job, "{{.State.ExitCode}}"), "0");
     case.deploy_as("two").succeeded();
-    let web = case.container("blue", "web");
-    eventually("the old color is stopped", Duration::from_secs(30), || {
-        (engine::inspect(&web, "{{.State.Running}}") == "false").then_some(())
-    });
-    case.cutover.run(&["rollback"]).succeeded();
+    let web = case.container(FIRST, "web");
+    engine::docker(&["stop", "-t", "1", &web]).succeeded();
+    case.cutover.run(&["rollback", "--to", "r1"]).succeeded();
     case.serves("one");
-    assert_eq!(case.container("blue", "prepare"), job);
+    assert_eq!(case.container(FIRST, "prepare"), job);
     assert_eq!(engine::inspect(&job, "{{.State.StartedAt}}"), ran_at, "the job ran again");
 }
 
@@ -82,15 +81,35 @@ fn a_slow_start_without_a_healthcheck_is_waited_for() {
 #[test]
 fn open_requests_end_before_their_container_is_stopped() {
     let stack = Stack::copy("slow-stop");
-    let mut cutover = stack.cutover_for("port = 3001", "/api/whoami", "keep_warm = \"1s\"");
+    let mut cutover = stack.cutover_for("port = 3001", "/api/whoami", "");
     cutover.serve();
     cutover.run(&["deploy", "--at-once"]).succeeded();
     let port = stack.port;
-    let slow = std::thread::spawn(move || crate::harness::wire::get(port, "/api/slow?ms=6000"));
-    stack.set_variables(&[("STACK_RELEASE", "two")]);
-    stack.commit("two");
-    cutover.run(&["deploy", "--at-once"]).succeeded();
+    let slow = std::thread::spawn(move || crate::harness::wire::get(port, "/api/slow?ms=9000"));
+    for release in ["two", "three"] {
+        stack.set_variables(&[("STACK_RELEASE", release)]);
+        stack.commit(release);
+        // The third release takes the place of the first one.
+        cutover.run(&["deploy", "--at-once"]).succeeded();
+    }
     let answer = slow.join().expect("the request's thread").expect("an answer");
     assert_eq!((answer.status, answer.release()), (200, "one"));
-    assert_eq!(stack.answers(port, "/api/whoami").release(), "two");
+    assert_eq!(stack.answers(port, "/api/whoami").release(), "three");
+}
+
+#[test]
+fn a_volume_without_a_name_is_new_in_each_color() {
+    let case = Case::new("anonymous-volume", "");
+    case.goes_round();
+    let name = "{{range .Mounts}}{{.Name}}{{end}}";
+    let (first, second) = (case.container(FIRST, "web"), case.container(SECOND, "web"));
+    assert_ne!(engine::inspect(&first, name), engine::inspect(&second, name));
+}
+
+#[test]
+fn a_limit_of_memory_holds_in_each_color() {
+    let case = Case::new("memory-limits", "");
+    case.goes_round();
+    let limit = engine::inspect(&case.container(SECOND, "web"), "{{.HostConfig.Memory}}");
+    assert_eq!(limit, (64u64 << 20).to_string());
 }

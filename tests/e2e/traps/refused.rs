@@ -17,11 +17,6 @@ fn a_writable_folder_without_a_class_is_refused() {
 }
 
 #[test]
-fn an_anonymous_volume_is_refused() {
-    check_refused("anonymous-volume", "", &["/uploads", "web"]);
-}
-
-#[test]
 fn a_missing_variable_is_refused_unless_it_may_be_blank() {
     check_refused("missing-variable", "", &["PRICE_MODE_OF_NOBODY", "blank_ok"]);
     let case = Case::new("missing-variable", "blank_ok = [\"PRICE_MODE_OF_NOBODY\"]");
@@ -57,15 +52,6 @@ fn a_published_port_of_nobody_is_refused_until_it_has_a_class() {
 #[test]
 fn a_shared_service_that_calls_a_colored_one_is_refused() {
     check_refused("shared-calls-colored", "shared = [\"clock\"]", &["clock", "web"]);
-}
-
-#[test]
-fn a_second_copy_without_memory_is_refused() {
-    let case = Case::new("memory-limits", "");
-    case.stack.set_variables(&[("STACK_MEMORY", "4096g")]);
-    let ran = case.deploy();
-    assert_eq!(ran.printed.code, 4, "{}", ran.printed.both());
-    ran.says(&["memory"]);
 }
 
 #[test]
