@@ -39,8 +39,9 @@ pub use store::Store;
 
 use worker::{Worker, WorkerError};
 
-/// Calls that may wait for the writer. Each is one caller that waits for its answer, and callers are
-/// one task per app and the few requests of the API, so more than this means that the disk hangs.
+/// Calls that may wait for the writer. Each is one caller that waits for its answer, and callers
+/// are one task per app and the few requests of the API, so more than this means that the disk
+/// hangs.
 const QUEUE: usize = 128;
 
 /// How long the writer is idle before it empties the write-ahead file into the database.
@@ -235,8 +236,8 @@ impl Journal {
     /// there. Returns how many went.
     ///
     /// # Errors
-    /// [`JournalError::Refused`] when no snapshot covers them, [`JournalError::Fenced`], and those of
-    /// the disk and of waiting.
+    /// [`JournalError::Refused`] when no snapshot covers them, [`JournalError::Fenced`], and those
+    /// of the disk and of waiting.
     pub async fn prune(
         &self,
         app: &AppName,

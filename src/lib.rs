@@ -7,6 +7,7 @@ pub mod adopt;
 pub mod analysis;
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod controller;
 pub mod daemon;
 pub mod demo;

@@ -58,8 +58,8 @@ pub struct Lift {
 pub enum CodecError {
     /// A newer Cutover wrote it.
     #[error(
-        "a newer Cutover wrote facts of the kind \"{kind}\", version {version}, which this one does \
-         not know. Nothing was changed. Install the newer version again"
+        "a newer Cutover wrote facts of the kind \"{kind}\", version {version}, which this one \
+         does not know. Nothing was changed. Install the newer version again"
     )]
     Unknown {
         /// The stored kind.

@@ -33,7 +33,8 @@ pub enum JournalError {
     },
     /// Another daemon has the state folder.
     #[error(
-        "another daemon has {}: {holder}. Only one can run on one state folder. Stop that one first",
+        "another daemon has {}: {holder}. Only one can run on one state folder. Stop that one \
+         first",
         .folder.display()
     )]
     Locked {
@@ -43,7 +44,10 @@ pub enum JournalError {
         holder: Holder,
     },
     /// No space or no inodes are left.
-    #[error("no space is left for {} ({step}). Free some, then repeat the command", .path.display())]
+    #[error(
+        "no space is left for {} ({step}). Free some, then repeat the command",
+        .path.display()
+    )]
     Full {
         /// The file.
         path: PathBuf,

@@ -59,7 +59,8 @@ impl Store {
         self.change(epoch, "storing counts", |change| {
             change.sql(|tx| {
                 let mut put = tx.prepare_cached(
-                    "INSERT OR REPLACE INTO evidence (app, operation, weight, color, kind, count, sum)
+                    "INSERT OR REPLACE INTO evidence
+                         (app, operation, weight, color, kind, count, sum)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?;
                 for count in counts {

@@ -1,8 +1,8 @@
 //! The lock of the state folder: one daemon at a time.
 //!
 //! Owns the file `lock` and a `flock` on it, which the kernel drops with the process. The lock is
-//! never broken: a second daemon is refused and told who has it. What stands in the file is only for
-//! that message. Invariant: whoever writes to the state holds a [`StateLock`].
+//! never broken: a second daemon is refused and told who has it. What stands in the file is only
+//! for that message. Invariant: whoever writes to the state holds a [`StateLock`].
 
 use std::fmt;
 use std::fs::File;

@@ -2,7 +2,8 @@
 //!
 //! Every released form stays here as a step; steps are never edited. A file of a newer form is
 //! refused before SQLite touches it; an older one is copied aside, then lifted in one transaction.
-//! Invariant: after [`prepare`] the file's tables are letter by letter the ones that the steps make.
+//! Invariant: after [`prepare`] the file's tables are letter by letter the ones that the steps
+//! make.
 
 use std::path::Path;
 

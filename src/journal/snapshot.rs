@@ -94,8 +94,8 @@ impl Store {
     /// See [`super::Journal::replay`].
     ///
     /// # Errors
-    /// As there; [`JournalError::Corrupt`] too when facts were pruned and no snapshot of this version
-    /// covers them.
+    /// As there; [`JournalError::Corrupt`] too when facts were pruned and no snapshot of this
+    /// version covers them.
     pub fn replay(&mut self, app: &AppName, version: u32) -> Result<Replay, JournalError> {
         self.looking("replaying", |look| {
             let chain = look.chain(app)?;

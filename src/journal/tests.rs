@@ -1,3 +1,5 @@
+//! What the journal promises: order, conflicts, fencing, bounds, snapshots, waiting.
+
 use std::collections::BTreeMap;
 
 use cutover_model::{Color, Weight};

@@ -1,9 +1,10 @@
 //! A look at SQLite's write-ahead file before SQLite recovers from it.
 //!
 //! SQLite takes the first bad frame for the torn end of a crash and drops all that follows, even
-//! acknowledged transactions. A crash can tear only the last transaction, because each one is synced
-//! before the next begins; so a bad frame with more than one transaction behind it is damage.
-//! Read-only. The file's form: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
+//! acknowledged transactions. A crash can tear only the last transaction, because each one is
+//! synced before the next begins; so a bad frame with more than one transaction behind it is
+//! damage. Read-only. The file's form:
+//! <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

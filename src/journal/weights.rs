@@ -1,10 +1,10 @@
 //! The weights file: the split of every app, in a place that a full disk cannot take away.
 //!
-//! Two slots of a fixed size, written in turn, in place, each with a checksum and a sequence number;
-//! the file has its full size from the start, so that writing allocates nothing. Holds only what a
-//! start needs to serve on the right color. The journal is the record; the higher number of a move
-//! wins. Invariant: the newest whole slot is never the one being written, so a kill or a power cut at
-//! any byte leaves the old content or the new one.
+//! Two slots of a fixed size, written in turn, in place, each with a checksum and a sequence
+//! number; the file has its full size from the start, so that writing allocates nothing. Holds only
+//! what a start needs to serve on the right color. The journal is the record; the higher number of
+//! a move wins. Invariant: the newest whole slot is never the one being written, so a kill or a
+//! power cut at any byte leaves the old content or the new one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -133,13 +133,13 @@ impl WeightsFile {
         &self.entries
     }
 
-    /// Sets an app's entry, on disk when this returns. A move that is older than the entry's is left
-    /// out: of two moves the later one counts, whichever reaches the disk first.
+    /// Sets an app's entry, on disk when this returns. A move that is older than the entry's is
+    /// left out: of two moves the later one counts, whichever reaches the disk first.
     ///
     /// # Errors
     /// [`JournalError::Refused`] when there are too many apps; [`JournalError::Full`] (only on file
-    /// systems that write elsewhere than in place), [`JournalError::Disk`]: the file then says the old
-    /// or the new, and the next call opens it again.
+    /// systems that write elsewhere than in place), [`JournalError::Disk`]: the file then says the
+    /// old or the new, and the next call opens it again.
     pub fn set(&mut self, app: &AppName, entry: Entry) -> Result<(), JournalError> {
         self.ready()?;
         if self.entries.get(app).is_some_and(|now| now.number > entry.number) {

@@ -9,13 +9,13 @@ use cutover::journal::{JournalError, NewFact, StateLock, Store, tables};
 use cutover_model::{AppName, Color, Millis, OperationId, Salt, Seq, Split};
 
 /// A file system of its own, taken away at the end.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     _folder: tempfile::TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl SmallDisk {
-    fn mount(options: &str) -> Self {
+    pub(crate) fn mount(options: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk");
         std::fs::create_dir(&path).unwrap();
@@ -28,10 +28,11 @@ impl SmallDisk {
         Self { _folder: folder, path }
     }
 
-    /// Fills what is left, to the last byte.
-    fn fill(&self) -> PathBuf {
+    /// Fills what is left, to the last byte; may be called again.
+    pub(crate) fn fill(&self) -> PathBuf {
         use std::io::Write;
-        let path = self.path.join("filler");
+        let count = std::fs::read_dir(&self.path).unwrap().count();
+        let path = self.path.join(format!("filler-{count}"));
         let mut file = std::fs::File::create(&path).unwrap();
         for size in [65_536, 4_096, 1] {
             while file.write_all(&vec![7; size]).is_ok() {}

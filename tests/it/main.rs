@@ -1,6 +1,8 @@
 //! Integration tests.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod commands;
+mod daemon;
 mod demo;
 mod full_disk;
 mod init;

@@ -1,3 +1,5 @@
+//! Every kind of fact there and back, replays, lifts and the fixtures of released forms.
+
 use std::path::Path;
 use std::sync::Arc;
 

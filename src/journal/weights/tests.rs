@@ -1,3 +1,5 @@
+//! Torn, flipped, full and overtaken: what the weights file means afterwards.
+
 use cutover_model::{Color, Weight};
 use proptest::prelude::*;
 

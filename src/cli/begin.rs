@@ -1,0 +1,6 @@
+//! Commands of the beginning: the operator's file, the daemon, the demo.
+
+pub mod check;
+pub mod demo;
+pub mod init;
+pub mod serve;

@@ -1,0 +1,73 @@
+//! Why a command did not do what it was asked: few kinds, ways on, an exit code.
+
+use cutover_model::Way;
+use serde::Serialize;
+
+use super::exit::Exit;
+use crate::client::ClientError;
+
+/// A command's failure.
+#[derive(Debug)]
+pub struct CliError {
+    /// What is wrong, in the operator's words, without the program's name.
+    pub message: String,
+    /// The ways on.
+    pub ways: Vec<Way>,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+/// The failure as `--json` prints it.
+#[derive(Debug, Serialize)]
+pub(super) struct FailureLine<'a> {
+    schema: &'static str,
+    message: &'a str,
+    ways: &'a [Way],
+    exit: u8,
+}
+
+impl CliError {
+    /// A failure without ways on.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ways: Vec::new(), exit }
+    }
+
+    /// Adds a way on.
+    #[must_use]
+    pub fn way(mut self, command: impl Into<String>, what: impl Into<String>) -> Self {
+        self.ways.push(Way { command: command.into(), what: what.into() });
+        self
+    }
+
+    pub(super) fn line(&self) -> FailureLine<'_> {
+        let (message, ways) = (self.message.as_str(), self.ways.as_slice());
+        FailureLine { schema: "cutover.problem/1", message, ways, exit: self.exit.code() }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClientError::Problem(problem) => {
+                let exit = Exit::from_code(problem.exit);
+                Self { message, ways: problem.ways, exit }
+            }
+            ClientError::NoDaemon { .. } => {
+                Self::new(Exit::NoDaemon, format!("{message}. NOTHING WAS CHANGED."))
+                    .way("sudo systemctl restart cutover", "starts it; it serves as it did before")
+                    .way("cutover serve", "runs it in the foreground, where it says what is wrong")
+            }
+            ClientError::NotPermitted { .. } => Self::new(Exit::NotPermitted, message)
+                .way("sudo cutover …", "as root, or join the group that owns the socket"),
+            ClientError::TimedOut { .. } => Self::new(Exit::TimedOut, message),
+            ClientError::Strange(_) | ClientError::Broken(_) => Self::new(Exit::Failed, message),
+        }
+    }
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Failed, format!("{error:#}"))
+    }
+}

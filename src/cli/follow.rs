@@ -1,0 +1,172 @@
+//! Following an operation to its end, and carrying out a command that moves traffic.
+//!
+//! Ctrl-C leaves the view and nothing else: the operation is the daemon's.
+
+use cutover_model::{Ending, Fact, OperationId};
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::failure::CliError;
+use super::session::Session;
+use super::show;
+use crate::api::wire::{AppStatus, Done, Event, ProblemKind, Status};
+use crate::client::{Client, ClientError};
+
+/// How a followed operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// It ended so.
+    Ended(Ending),
+    /// Ctrl-C.
+    Left,
+}
+
+/// Whether a command waits for the end of what it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// To the end.
+    Follow,
+    /// Not at all.
+    Detach,
+}
+
+impl From<bool> for Wait {
+    fn from(detach: bool) -> Self {
+        if detach { Self::Detach } else { Self::Follow }
+    }
+}
+
+/// The body of a command that says nothing.
+#[derive(Debug, Serialize)]
+pub(super) struct Nothing {}
+
+/// Asks for a change; what is so already is said on stdout and is no failure.
+pub(super) async fn ask(
+    session: &Session,
+    client: &Client,
+    rest: &str,
+    body: &impl Serialize,
+) -> Result<Option<Done>, CliError> {
+    match client.post::<Done>(&session.path(rest), body).await {
+        Ok(done) => Ok(Some(done)),
+        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => {
+            session.out.value(&problem);
+            session.out.text(&show::nothing_to_do(&problem));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A command that moves traffic: its first line at once, then what follows, then its last lines.
+pub(super) async fn carry_out(
+    session: &Session,
+    client: &Client,
+    rest: &str,
+    body: &impl Serialize,
+    wait: Wait,
+) -> Result<Exit, CliError> {
+    let Some(done) = ask(session, client, rest, body).await? else { return Ok(Exit::Done) };
+    session.out.value(&done);
+    session.out.text(&show::first_lines(&done, &session.clock));
+    if wait == Wait::Detach {
+        session.out.text(&format!("Follow it:  cutover wait {}", done.operation));
+        return Ok(Exit::Done);
+    }
+    match follow(session, client, done.operation).await? {
+        Followed::Left => Ok(Exit::Done),
+        Followed::Ended(ending) => {
+            let exit = end(session, done.operation, &ending);
+            if exit == Exit::Done {
+                if done.moved.is_none() && done.what == "rollback" {
+                    moved_meanwhile(session, client).await?;
+                }
+                let last = show::last_lines(&done);
+                if !last.is_empty() {
+                    session.out.text(&last);
+                }
+            }
+            Ok(exit)
+        }
+    }
+}
+
+/// The line that a rollback could not begin with, because a release had to be started first.
+async fn moved_meanwhile(session: &Session, client: &Client) -> Result<(), CliError> {
+    let status: Status = client.get("/v1/status").await?;
+    let name = session.global.app.as_deref();
+    let is_ours = |app: &&AppStatus| name.is_none_or(|name| app.app.as_str() == name);
+    if let Some(app) = status.apps.iter().find(is_ours) {
+        session.out.text(&show::serves_all(app, status.now, &session.clock));
+    }
+    Ok(())
+}
+
+/// Prints the lines of an operation until it ends.
+pub(super) async fn follow(
+    session: &Session,
+    client: &Client,
+    operation: OperationId,
+) -> Result<Followed, CliError> {
+    let path = session.path(&format!("operations/{operation}/follow"));
+    let mut lines = client.lines(&path).await?;
+    let leave = tokio::signal::ctrl_c();
+    tokio::pin!(leave);
+    loop {
+        let next = tokio::select! {
+            next = lines.next::<Event>() => next,
+            _ = &mut leave => {
+                session.out.talk(&format!(
+                    "\nYou left; {operation} goes on. Back:  cutover wait {operation}"
+                ));
+                return Ok(Followed::Left);
+            }
+        };
+        let event = match next {
+            Ok(Some(event)) => event,
+            Ok(None) | Err(ClientError::Broken(_)) => return Err(lost(operation)),
+            Err(error) => return Err(error.into()),
+        };
+        session.out.value(&event);
+        match &event.happened.fact {
+            Fact::Line { level, label, text, .. } => {
+                let (at, level) = (event.happened.at.0, *level);
+                session.out.text(&show::line(&session.clock, at, level, label, text));
+            }
+            Fact::OperationEnded { ending, .. } => return Ok(Followed::Ended(ending.clone())),
+            _ => {}
+        }
+    }
+}
+
+fn lost(operation: OperationId) -> CliError {
+    CliError::new(Exit::NoDaemon, format!("the daemon ended while {operation} was followed"))
+        .way(format!("cutover wait {operation}"), "follows it again, once the daemon is back")
+        .way("cutover status", "says who serves")
+}
+
+/// Says how an operation ended, where its lines have not, and gives the exit code.
+pub(super) fn end(session: &Session, operation: OperationId, ending: &Ending) -> Exit {
+    match ending {
+        Ending::Done => Exit::Done,
+        Ending::Failed(why) => {
+            let why = why.lines().next().unwrap_or_default();
+            session.out.text(&format!("FAILED ({operation}): {why}"));
+            Exit::Failed
+        }
+        Ending::Overtaken => {
+            let text =
+                format!("{operation} ended: a later rollback took its place. cutover status");
+            session.out.text(&text);
+            Exit::Failed
+        }
+        Ending::Interrupted => {
+            let text = format!(
+                "{operation} was interrupted, because the daemon ended; what it had begun was \
+                 put back"
+            );
+            session.out.text(&text);
+            Exit::Failed
+        }
+    }
+}

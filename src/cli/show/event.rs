@@ -1,0 +1,115 @@
+//! One fact as a line of `events`: when, where in the journal, which operation, who, what.
+
+use std::time::Duration;
+
+use cutover_model::{Ending, Fact, LineLevel, OperationKind, ReleaseState, RolloutEnding, Split};
+
+use super::Clock;
+use crate::api::wire::Event;
+use crate::text;
+
+/// `27 Nov 03:07:41  #212  o40  li  traffic: …`
+pub(in crate::cli) fn event(event: &Event, clock: &Clock) -> String {
+    let happened = &event.happened;
+    let seq = event.seq.map_or_else(String::new, |seq| format!("#{seq}"));
+    let operation = happened.operation.map_or_else(String::new, |o| o.to_string());
+    let said = said(&happened.fact);
+    let mut lines = said.lines();
+    let first = lines.next().unwrap_or_default();
+    let (at, actor) = (clock.full(happened.at.0), &happened.actor.0);
+    let mut whole = format!("{at:<15}  {seq:<6} {operation:<5} {actor:<8} {first}");
+    for line in lines {
+        whole.push_str("\n                                        ");
+        whole.push_str(line);
+    }
+    whole.trim_end().to_owned()
+}
+
+fn said(fact: &Fact) -> String {
+    match fact {
+        Fact::AppDefined { stable, .. } => format!("the app is known; {stable} serves first"),
+        Fact::OperationStarted { what, .. } => asked(what),
+        Fact::OperationEnded { ending, .. } => ended(ending),
+        Fact::ActionIntended { action, .. } => format!("{}: begins", action.label()),
+        Fact::ActionDone { index, took_ms, .. } => {
+            format!("action {index}: done in {}", text::duration(Duration::from_millis(*took_ms)))
+        }
+        Fact::ActionFailed { index, why, .. } => format!("action {index}: failed: {why}"),
+        Fact::ReleaseMade { release } => {
+            format!("{} made in {}: {}", release.id, release.color, release.label())
+        }
+        Fact::ReleaseIs { release, state } => format!("{release} is {}", state_word(*state)),
+        Fact::ReleaseProven { release } => format!("{release} proved itself: it serves everyone"),
+        Fact::ReleaseRejected { release, operation } => {
+            format!("{release} was taken back by {operation}")
+        }
+        Fact::ReleaseCleared { release } => format!("{release} may serve again"),
+        Fact::RolloutStarted { release, steps, .. } if steps.is_empty() => {
+            format!("rollout of {release} begins, without steps")
+        }
+        Fact::RolloutStarted { release, steps, .. } => {
+            let steps: Vec<String> = steps.iter().map(|step| step.weight.to_string()).collect();
+            format!("rollout of {release} begins: {}", steps.join(", "))
+        }
+        Fact::SplitChanged { before, after, .. } => {
+            format!("traffic: {}, before: {}", split(*after), split(*before))
+        }
+        Fact::RolloutEnded { ending } => match ending {
+            RolloutEnding::Promoted => "the rollout ends: it serves everyone".to_owned(),
+            RolloutEnding::Aborted => "the rollout ends: given up".to_owned(),
+            RolloutEnding::RolledBack => "the rollout ends: rolled back".to_owned(),
+        },
+        Fact::Line { level, label, text, .. } => {
+            let loud = if *level == LineLevel::Error { "ERROR " } else { "" };
+            let label = if label.is_empty() { String::new() } else { format!("{label}: ") };
+            format!("{loud}{label}{text}")
+        }
+        Fact::PortsTaken { rule } => {
+            let ports: Vec<String> = rule.ports().iter().map(ToString::to_string).collect();
+            format!("new connections on {} come through the proxy", ports.join(", "))
+        }
+        Fact::PortsGiven => "ports given back".to_owned(),
+        Fact::Noted { text, .. } => format!("note: {text}"),
+    }
+}
+
+fn asked(what: &OperationKind) -> String {
+    match what {
+        OperationKind::Deploy { release } => format!("deploy of {release}"),
+        OperationKind::Shift { weight } => format!("shift to {weight}"),
+        OperationKind::Rollback { to, from: Some(from) } => format!("rollback from {from} to {to}"),
+        OperationKind::Rollback { to, from: None } => format!("rollback to {to}"),
+        OperationKind::Undo { operation } => format!("undo {operation}"),
+        OperationKind::Adopt
+        | OperationKind::Leave
+        | OperationKind::Next
+        | OperationKind::Promote
+        | OperationKind::Abort => what.as_str().to_owned(),
+    }
+}
+
+fn ended(ending: &Ending) -> String {
+    match ending {
+        Ending::Done => "done".to_owned(),
+        Ending::Failed(why) => format!("FAILED: {why}"),
+        Ending::Overtaken => "overtaken by a later rollback".to_owned(),
+        Ending::Interrupted => "interrupted by the daemon's end".to_owned(),
+    }
+}
+
+fn state_word(state: ReleaseState) -> &'static str {
+    match state {
+        ReleaseState::Starting => "being started",
+        ReleaseState::Warm => "warm",
+        ReleaseState::Stopped => "stopped",
+        ReleaseState::Gone => "gone",
+        ReleaseState::Failed => "failed",
+    }
+}
+
+fn split(split: Split) -> String {
+    match split.sole() {
+        Some(color) => format!("all to {color}"),
+        None => format!("{} to {}", split.weight, split.canary()),
+    }
+}

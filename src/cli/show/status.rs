@@ -1,0 +1,160 @@
+//! The picture of `status`.
+
+use std::time::Duration;
+
+use cutover_model::{ReleaseState, Weight};
+
+use super::Clock;
+use super::moves::name;
+use crate::api::wire::{AppStatus, Mood, Side, Status};
+use crate::text;
+
+/// The columns of a first line: the daemon's clock ends there.
+const WIDTH: usize = 100;
+
+/// All apps, or the one that was named.
+pub(in crate::cli) fn status(status: &Status, only: Option<&str>, clock: &Clock) -> String {
+    let apps: Vec<String> = status
+        .apps
+        .iter()
+        .filter(|app| only.is_none_or(|name| app.app.as_str() == name))
+        .map(|app| one(app, status.now, clock))
+        .collect();
+    if apps.is_empty() {
+        return "no app is configured".to_owned();
+    }
+    apps.join("\n\n")
+}
+
+fn one(app: &AppStatus, now: i64, clock: &Clock) -> String {
+    let mut lines = vec![head(app, now, clock)];
+    let width = width(&app.serves).max(width(&app.standby));
+    lines.push(format!("serves     {}", served(&app.serves, width, now)));
+    lines.push(format!("standby    {}", standby(&app.standby, width)));
+    lines.push(format!("rollback   {}", app.rollback.text));
+    if let Some(line) = rollout(app) {
+        lines.push(format!("rollout    {line}"));
+    }
+    for running in &app.running {
+        let since = clock.near(running.started_at, now);
+        let (operation, what, actor) = (running.operation, &running.what, &running.actor);
+        lines.push(format!(
+            "running    {operation}, {what} by {actor} since {since}: cutover wait {operation}"
+        ));
+    }
+    lines.extend(last_move(app, now, clock));
+    if !app.ports.is_empty() {
+        let ports: Vec<String> = app.ports.iter().map(ToString::to_string).collect();
+        let ports = ports.join(", ");
+        lines.push(format!("ports      {ports}: led here by a rule, until  cutover leave"));
+    }
+    lines.extend(app.notes.iter().map(|note| format!("note       {note}")));
+    if let Some(to) = app.rollback.to
+        && app.mood == Mood::Trouble
+        && app.rollback.instant
+    {
+        lines.push(format!("If you want {to} back, now:    cutover rollback"));
+    }
+    lines.join("\n")
+}
+
+fn width(side: &Side) -> usize {
+    if side.release.is_some() { name(side).chars().count() } else { 0 }
+}
+
+fn head(app: &AppStatus, now: i64, clock: &Clock) -> String {
+    let since = app.since.map_or_else(String::new, |at| format!(" since {}", clock.near(at, now)));
+    let mood = match (app.mood, &app.why) {
+        (Mood::Calm, _) => format!("CALM{since}"),
+        (Mood::Rollout, _) => format!("ROLLOUT, at this weight{since}"),
+        (Mood::Working, _) => "WORKING".to_owned(),
+        (Mood::Empty, _) => "EMPTY: no release serves yet: cutover adopt or deploy".to_owned(),
+        (Mood::Trouble, Some(why)) => format!("TROUBLE: {why}"),
+        (Mood::Trouble, None) => "TROUBLE".to_owned(),
+    };
+    let (left, right) = (format!("{}   {mood}", app.app), clock.full(now));
+    let used = left.chars().count() + right.chars().count();
+    let gap = WIDTH.saturating_sub(used).max(2);
+    format!("{left}{}{right}", " ".repeat(gap))
+}
+
+fn place(side: &Side, width: usize) -> String {
+    let name = if side.release.is_some() { name(side) } else { String::new() };
+    format!("{name:<width$}    {:<6}  {:>6}", side.color, side.weight)
+}
+
+fn served(side: &Side, width: usize, now: i64) -> String {
+    let up = match side.since {
+        Some(since) => {
+            let millis = u64::try_from(now.saturating_sub(since)).unwrap_or(0);
+            format!("    up {}", text::duration(Duration::from_millis(millis)))
+        }
+        None => String::new(),
+    };
+    if side.release.is_none() {
+        return "nothing".to_owned();
+    }
+    format!("{}    {}{up}", place(side, width), traffic(side))
+}
+
+fn standby(side: &Side, width: usize) -> String {
+    let state = match side.state {
+        _ if side.weight > Weight::ZERO => traffic(side),
+        Some(ReleaseState::Warm) => "warm until the next deploy".to_owned(),
+        Some(ReleaseState::Starting) => "is being started".to_owned(),
+        Some(ReleaseState::Stopped) => "stopped; a rollback starts it first".to_owned(),
+        Some(ReleaseState::Failed) => "never became ready".to_owned(),
+        Some(ReleaseState::Gone) | None => "empty".to_owned(),
+    };
+    format!("{}    {state}", place(side, width))
+}
+
+fn traffic(side: &Side) -> String {
+    let traffic = &side.traffic;
+    if traffic.requests == 0 {
+        return "no requests in the last minute".to_owned();
+    }
+    let p99 = traffic.p99_us.map_or_else(String::new, |us| match us {
+        0..1_000_000 => format!("   p99 below {} ms", us.div_ceil(1_000)),
+        _ => format!("   p99 below {}", text::duration(Duration::from_micros(us))),
+    });
+    let errors = share(traffic.failed, traffic.requests);
+    format!("{} req/s   errors {errors}{p99}", rate(traffic.per_second))
+}
+
+fn rate(per_second: f64) -> String {
+    if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
+}
+
+/// `0 %` only when it is none, `0.1 %`, `31 %`.
+fn share(part: u64, whole: u64) -> String {
+    let tenths = part.saturating_mul(1_000) / whole.max(1);
+    match tenths {
+        _ if part == 0 => "0 %".to_owned(),
+        0 => "below 0.1 %".to_owned(),
+        1..=99 => format!("{}.{} %", tenths / 10, tenths % 10),
+        _ => format!("{} %", tenths / 10),
+    }
+}
+
+fn rollout(app: &AppStatus) -> Option<String> {
+    if app.mood != Mood::Rollout {
+        return None;
+    }
+    let mut steps: Vec<String> = app.next_weights.iter().map(ToString::to_string).collect();
+    if app.next_weights.last() != Some(&Weight::FULL) {
+        steps.push("100 %".to_owned());
+    }
+    let steps = steps.join(", ");
+    Some(format!("next {steps}: cutover next    all at once: cutover promote"))
+}
+
+fn last_move(app: &AppStatus, now: i64, clock: &Clock) -> Option<String> {
+    let last = app.last_move.as_ref()?;
+    let by = match (&last.what, last.operation) {
+        (Some(what), Some(operation)) => format!(" by {operation} ({what})"),
+        (None, Some(operation)) => format!(" by {operation}"),
+        _ => String::new(),
+    };
+    Some(format!("moved      {}{by}", clock.near(last.at, now)))
+}

@@ -1,0 +1,4 @@
+//! Commands about the tool itself.
+
+pub mod completions;
+pub mod schema;

@@ -1,0 +1,38 @@
+//! `cutover rollback`: all traffic back, now. No question, no reason, before traffic has moved.
+
+use cutover_model::ReleaseId;
+
+use crate::api::wire;
+use crate::cli::exit::Exit;
+use crate::cli::failure::CliError;
+use crate::cli::follow::{Wait, carry_out};
+use crate::cli::session::Session;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without --to it goes to the newest release that proved itself, other than the one that serves; in
+the middle of a rollout to the one that serves the others. Typed twice it does nothing the second
+time; going forward again is  cutover undo. The database stays as it is.
+
+Examples:
+  cutover rollback
+  cutover rollback --to r5         a stopped release is started first")]
+pub struct Args {
+    /// To this release
+    #[arg(long, value_name = "RELEASE")]
+    to: Option<ReleaseId>,
+    /// Return when traffic has moved, without waiting for open requests
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the daemon refuses, or that there is none.
+pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
+    let client = session.daemon()?;
+    let body = wire::Rollback { to: args.to };
+    carry_out(session, &client, "rollback", &body, Wait::from(args.detach)).await
+}
