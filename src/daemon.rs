@@ -135,19 +135,7 @@ impl Daemon {
             cookie_key,
             door: socket::door(&config.admin.socket),
         };
-        let admin = socket::open(&config.admin.socket)?;
-        let (desk2, stop2) = (desk.clone(), stop.clone());
-        tasks
-            .spawn(async move { ended("the admin socket", api::serve(admin, desk2, stop2).await) });
-        if let Some(address) = config.admin.metrics {
-            let listener = tokio::net::TcpListener::bind(address)
-                .await
-                .with_context(|| format!("[admin] metrics: {address} cannot be listened on"))?;
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                ended("the metrics listener", api::serve_metrics(listener, desk, stop).await);
-            });
-        }
+        open_admin(&config, desk, &tasks, &stop).await?;
         let (drain, socket) = (config.proxy.drain_deadline, config.admin.socket.clone());
         Ok(Self { controller, proxy, addresses, socket, stop, tasks, drain })
     }
@@ -211,6 +199,26 @@ fn color_addresses(
             .ok()
     };
     ByColor { blue: open(Color::Blue), green: open(Color::Green) }
+}
+
+/// Opens the admin socket and, where one is wanted, the metrics listener.
+async fn open_admin(
+    config: &Config,
+    desk: Desk,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let admin = socket::open(&config.admin.socket)?;
+    let serve = api::serve(admin, desk.clone(), stop.clone());
+    tasks.spawn(async move { ended("the admin socket", serve.await) });
+    if let Some(address) = config.admin.metrics {
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .with_context(|| format!("[admin] metrics: {address} cannot be listened on"))?;
+        let serve = api::serve_metrics(listener, desk, stop.clone());
+        tasks.spawn(async move { ended("the metrics listener", serve.await) });
+    }
+    Ok(())
 }
 
 /// Reads the data plane's counters once a second.

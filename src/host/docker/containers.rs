@@ -4,7 +4,7 @@
 //! already as wanted is success. Values hold no environment, so that no secret leaves here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::models::{
@@ -161,19 +161,6 @@ pub struct Container {
     /// Whether the engine starts it again by itself, in the engine's word: `no`, `always`,
     /// `unless-stopped`, `on-failure`.
     pub restart_policy: String,
-    /// The TCP ports it publishes.
-    pub ports: Vec<PortBinding>,
-}
-
-/// A TCP port that the engine publishes for a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortBinding {
-    /// The host's address; unspecified means all.
-    pub address: IpAddr,
-    /// The host's port.
-    pub port: u16,
-    /// The port inside.
-    pub inside: u16,
 }
 
 impl Container {
@@ -217,8 +204,7 @@ impl Container {
             answer.state.ok_or_else(|| DockerError::Incomplete { what: what(), field: "State" })?;
         let config = answer.config.unwrap_or_default();
         let host = answer.host_config.unwrap_or_default();
-        let network = answer.network_settings.unwrap_or_default();
-        let (networks, published) = (network.networks, network.ports.unwrap_or_default());
+        let networks = answer.network_settings.and_then(|settings| settings.networks);
         let health = state.health.as_ref().and_then(|health| health.status);
         let health_output = state.health.as_ref().and_then(|health| {
             let last = health.log.as_ref()?.last()?;
@@ -250,30 +236,12 @@ impl Container {
             ),
             memory_limit: host.memory.and_then(|m| u64::try_from(m).ok()).filter(|m| *m > 0),
             volumes: volumes.collect(),
-            ports: published
-                .iter()
-                .flat_map(|(inside, outside)| bindings(inside, outside))
-                .collect(),
             restart_policy: host
                 .restart_policy
                 .and_then(|policy| policy.name)
                 .map_or_else(|| "no".to_owned(), |name| name.to_string()),
         })
     }
-}
-
-fn bindings(inside: &str, outside: &Option<Vec<bollard::models::PortBinding>>) -> Vec<PortBinding> {
-    let Some(inside) = inside.strip_suffix("/tcp").and_then(|port| port.parse().ok()) else {
-        return Vec::new();
-    };
-    let binding = |b: &bollard::models::PortBinding| {
-        let address = match b.host_ip.as_deref() {
-            None | Some("") => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Some(text) => text.parse().ok()?,
-        };
-        Some(PortBinding { address, port: b.host_port.as_ref()?.parse().ok()?, inside })
-    };
-    outside.iter().flatten().filter_map(binding).collect()
 }
 
 fn state_of(status: Option<ContainerStateStatusEnum>) -> State {
