@@ -1,8 +1,8 @@
 //! The WebSocket handshake: passed on, and after the upstream's 101 the connections are joined.
 //!
 //! RFC 9110 section 7.8 and RFC 6455. Only `websocket` passes, only when `Connection` lists
-//! `upgrade`, only after the upstream's 101. Invariant: a tunnel holds its lease and its place under
-//! the limit of connections until both sides are closed.
+//! `upgrade`, only after the upstream's 101. Invariant: a tunnel holds its lease and its place
+//! under the limit of connections until both sides are closed.
 
 mod frames;
 mod tunnel;
