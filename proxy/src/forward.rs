@@ -78,7 +78,7 @@ async fn serve(
     let present = Present::look(&parts.headers);
     headers::expectation(&parts.headers, present)?;
     let target = target::read(&mut parts)?;
-    let asked = upgrade::asked(&mut parts, present);
+    let asked = upgrade::asked(&mut parts, present, &body);
     headers::seen_before(&parts.headers, present, inbound)?;
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;
