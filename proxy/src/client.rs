@@ -82,8 +82,8 @@ impl Keys {
         first_eight(&hash.finalize().into_bytes())
     }
 
-    /// The key of an address: the whole of IPv4, the network part of IPv6, since a client may change
-    /// the rest at will.
+    /// The key of an address: the whole of IPv4, the network part of IPv6, since a client may
+    /// change the rest at will.
     pub(crate) fn address(&self, ip: IpAddr) -> u64 {
         match ip.to_canonical() {
             IpAddr::V4(ip) => self.hash(&[b"4", &ip.octets()]),
@@ -156,7 +156,8 @@ impl Choice {
         }
     }
 
-    /// Sets the cookie of a client that is new, unless others would get the same answer from a cache.
+    /// Sets the cookie of a client that is new, unless others would get the same answer from a
+    /// cache.
     pub(crate) fn set_cookie(&self, app: &AppTable, inbound: &Inbound, headers: &mut HeaderMap) {
         if let Self::Slot { fresh: Some((id, scheme)), .. } = self
             && let Sticky::Cookie(spec) = &app.spec.sticky

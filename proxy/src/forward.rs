@@ -1,9 +1,9 @@
 //! The request path, top to bottom.
 //!
 //! Every request passes through [`forward`] exactly once: checked, routed by one table, asked of
-//! one color, answered. It owns the order of things; the steps live in the modules below. Invariant:
-//! one client message becomes at most one upstream message at a time, framed anew (I15), and every
-//! request ends in exactly one record.
+//! one color, answered. It owns the order of things; the steps live in the modules below.
+//! Invariant: one client message becomes at most one upstream message at a time, framed anew (I15),
+//! and every request ends in exactly one record.
 
 mod attempt;
 mod body;
@@ -78,7 +78,7 @@ async fn serve(
     let present = Present::look(&parts.headers);
     headers::expectation(&parts.headers, present)?;
     let target = target::read(&mut parts)?;
-    let asked = upgrade::asked(&mut parts, present);
+    let asked = upgrade::asked(&mut parts, present, &body);
     headers::seen_before(&parts.headers, present, inbound)?;
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;

@@ -1,9 +1,9 @@
 //! Data plane of Cutover: listeners, the routing table and its switch, the request path, pools.
 //!
 //! It has never heard of Docker, PostgreSQL or git; the control plane drives it by the serialisable
-//! messages of [`message`]. A request is read, routed by one immutable table, asked of one color and
-//! answered in `forward`; everything else serves that. Invariant: no failure of the control plane
-//! stops it, since nothing here waits for the control plane.
+//! messages of [`message`]. A request is read, routed by one immutable table, asked of one color
+//! and answered in `forward`; everything else serves that. Invariant: no failure of the control
+//! plane stops it, since nothing here waits for the control plane.
 
 mod client;
 mod error;
@@ -55,8 +55,8 @@ pub struct Proxy {
 impl Proxy {
     /// Binds every address, starts the workers, and serves.
     ///
-    /// `inherited` are listening sockets from a predecessor; each is used for the address that it is
-    /// bound to, in their order by worker index. Addresses without one are bound anew.
+    /// `inherited` are listening sockets from a predecessor; each is used for the address that it
+    /// is bound to, in their order by worker index. Addresses without one are bound anew.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then. A taken port is named with its owner where possible.
@@ -129,7 +129,8 @@ impl Proxy {
     }
 
     /// Adds an address that leads to one color of one app, whatever the split says. Returns the
-    /// address, whose port may have been chosen by the kernel. It ends with `stop` or with the proxy.
+    /// address, whose port may have been chosen by the kernel. It ends with `stop` or with the
+    /// proxy.
     ///
     /// # Errors
     /// [`StartError::Listen`] when the address is taken.

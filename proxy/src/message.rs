@@ -31,8 +31,9 @@ pub struct Publish {
     pub app: AppName,
     /// What changes; applied in order, published once.
     pub changes: Vec<Change>,
-    /// Publish only if the app's split was last changed by this generation: a shift that was decided
-    /// before a cut-back must not undo it. `None`: publish whatever is there (cut-back, endpoints).
+    /// Publish only if the app's split was last changed by this generation: a shift that was
+    /// decided before a cut-back must not undo it. `None`: publish whatever is there (cut-back,
+    /// endpoints).
     pub based_on: Option<Generation>,
 }
 

@@ -1,4 +1,7 @@
 //! The client's address and scheme: the peer's, or what a trusted proxy says.
+//!
+//! It decides nothing by them. Invariant: what a stranger writes into a header changes neither; the
+//! chain in `X-Forwarded-For` is believed from its end, as far as trusted proxies wrote it.
 
 use std::net::IpAddr;
 
@@ -13,8 +16,8 @@ pub(crate) struct Visitor {
     pub(crate) ip: IpAddr,
 }
 
-/// The last address in `X-Forwarded-For` that no trusted proxy has, if the peer is trusted; the peer
-/// otherwise.
+/// The last address in `X-Forwarded-For` that no trusted proxy has, if the peer is trusted; the
+/// peer otherwise.
 pub(crate) fn visitor(headers: &HeaderMap, inbound: &Inbound) -> Visitor {
     let trusted = &inbound.worker.settings().trusted_proxies;
     let peer = inbound.peer.ip().to_canonical();

@@ -1,7 +1,7 @@
 //! Preview: a signed token that lets its holder see one color of one app until it expires.
 //!
-//! `<color>.<expiry>.<tag>`, in the header `X-Cutover-Color`, in the cookie `cutover_preview`, or in
-//! the query `cutover-preview` of a link, which sets the cookie and goes to the clean address.
+//! `<color>.<expiry>.<tag>`, in the header `X-Cutover-Color`, in the cookie `cutover_preview`, or
+//! in the query `cutover-preview` of a link, which sets the cookie and goes to the clean address.
 //! Invariant: a token is good for the app that it was made for only, and never after its expiry.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

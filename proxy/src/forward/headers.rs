@@ -1,8 +1,8 @@
 //! Which header fields pass, which are dropped, which are ours.
 //!
 //! Sources: RFC 9110 section 7.6 (Connection, hop-by-hop, Via), RFC 7239 (Forwarded). Invariant:
-//! what `Connection` names is dropped before anything of ours is added, so that a client cannot make
-//! us drop what we vouch for; framing fields never pass, they are made anew from the body.
+//! what `Connection` names is dropped before anything of ours is added, so that a client cannot
+//! make us drop what we vouch for; framing fields never pass, they are made anew from the body.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,8 @@
 //! The WebSocket handshake: passed on, and after the upstream's 101 the connections are joined.
 //!
 //! RFC 9110 section 7.8 and RFC 6455. Only `websocket` passes, only when `Connection` lists
-//! `upgrade`, only after the upstream's 101. Invariant: a tunnel holds its lease and its place under
-//! the limit of connections until both sides are closed.
+//! `upgrade`, only after the upstream's 101. Invariant: a tunnel holds its lease and its place
+//! under the limit of connections until both sides are closed.
 
 mod frames;
 mod tunnel;
@@ -10,6 +10,7 @@ mod tunnel;
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 
 use super::attempt::Answered;
@@ -29,14 +30,16 @@ pub(crate) enum Asked {
 }
 
 /// What the request asks for.
-pub(crate) fn asked(parts: &mut Parts, present: Present) -> Asked {
+pub(crate) fn asked(parts: &mut Parts, present: Present, body: &Incoming) -> Asked {
     if !present.any(Present::UPGRADE) {
         return Asked::Nothing;
     }
     // Whatever hyper thinks of the request must not travel on with it.
     let waiting = parts.extensions.remove::<OnUpgrade>();
+    // With a body it would be open where that ends and the tunnel begins.
     let websocket = parts.version == Version::HTTP_11
         && parts.method == Method::GET
+        && body.is_end_stream()
         && lists(&parts.headers, &CONNECTION, "upgrade")
         && parts.headers.get_all(UPGRADE).iter().count() == 1
         && parts

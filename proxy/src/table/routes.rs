@@ -165,4 +165,24 @@ mod tests {
         let again = index.add(&route(Some("A.test"), "/api/", None), Place { app: 1, route: 0 });
         assert_eq!(again, Err(Place { app: 0, route: 0 }));
     }
+
+    #[test]
+    fn a_thousand_routes_of_a_hundred_apps_are_told_apart() {
+        let mut index = RouteIndex::default();
+        let path = |number: usize| format!("/{}/p{number}", number % 3);
+        for app in 0..100 {
+            for number in 0..10 {
+                let host = format!("app{app}.test");
+                let place = Place { app, route: number };
+                index.add(&route(Some(&host), &path(number), None), place).unwrap();
+            }
+        }
+        for app in 0..100 {
+            for number in 0..10 {
+                let asked = format!("{}/deep/er", path(number));
+                let found = index.find(&format!("app{app}.test"), &asked, 80);
+                assert_eq!(found, Some(Place { app, route: number }));
+            }
+        }
+    }
 }

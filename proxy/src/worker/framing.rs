@@ -2,8 +2,8 @@
 //!
 //! hyper resolves contradictions in framing silently (a length beside an encoding, a length given
 //! twice, an odd encoding). This scanner reads the same bytes first and refuses what RFC 9112
-//! section 6 leaves to guess. It owns no bytes and forwards nothing. Invariant: when it has lost the
-//! thread it says so, and no later head of that connection is served.
+//! section 6 leaves to guess. It owns no bytes and forwards nothing. Invariant: when it has lost
+//! the thread it says so, and no later head of that connection is served.
 
 /// The longest line that framing needs to be read from; longer ones cannot be framing lines.
 const LINE: usize = 256;
@@ -238,6 +238,9 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     /// Scans the text whole and byte by byte; both must agree.
@@ -264,7 +267,8 @@ mod tests {
             ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\nHost: b\n\n", 2),
             ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n", 2),
             (
-                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\n\
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 3\r\nabc\r\n1;x=y\r\nd\r\n0\r\n\
                  T: 1\r\n\r\nGET / HTTP/1.1\r\n\r\n",
                 2,
             ),
@@ -302,6 +306,78 @@ mod tests {
         for body in ["zz\r\n", "\r\n", "3\r\nabcd\r\n", "-1\r\n", "11111111111111111\r\n"] {
             let text = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert!(check(&text).0.is_err(), "{body:?}");
+        }
+    }
+
+    /// Scans the bytes in pieces of these sizes, over and over.
+    fn in_pieces(bytes: &[u8], sizes: &[usize]) -> (Rule, u64, State) {
+        let mut scanner = Scanner::default();
+        let (mut rule, mut rest, mut at) = (Ok(()), bytes, 0);
+        while !rest.is_empty() {
+            let size = sizes[at % sizes.len()].clamp(1, rest.len());
+            rule = rule.and(scanner.scan(&rest[..size]));
+            rest = &rest[size..];
+            at += 1;
+        }
+        (rule, scanner.heads, scanner.state)
+    }
+
+    /// A message that is beyond doubt.
+    fn message() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
+        let end = prop_oneof![Just("\r\n"), Just("\n")];
+        let body = prop_oneof![
+            Just(None),
+            bytes(300).prop_map(|body| Some((body, None))),
+            (bytes(300), 1usize..50).prop_map(|(body, chunk)| Some((body, Some(chunk)))),
+        ];
+        (body, end, 0usize..400).prop_map(|(body, end, padding)| {
+            let padding = "p".repeat(padding);
+            let mut text = format!("POST / HTTP/1.1{end}X-Padding: {padding}{end}").into_bytes();
+            match body {
+                None => text.extend_from_slice(end.as_bytes()),
+                Some((body, None)) => {
+                    text.extend(format!("content-length:{}{end}{end}", body.len()).bytes());
+                    text.extend_from_slice(&body);
+                }
+                Some((body, Some(chunk))) => {
+                    text.extend(format!("Transfer-Encoding: chunked{end}{end}").bytes());
+                    for part in body.chunks(chunk) {
+                        text.extend(format!("{:X};x=y\r\n", part.len()).bytes());
+                        text.extend_from_slice(part);
+                        text.extend_from_slice(b"\r\n");
+                    }
+                    text.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
+                }
+            }
+            text
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn good_messages_are_counted_however_they_come(
+            messages in proptest::collection::vec(message(), 1..6),
+            sizes in proptest::collection::vec(1usize..200, 1..20),
+        ) {
+            let seen = in_pieces(&messages.concat(), &sizes);
+            prop_assert_eq!(seen, (Ok(()), messages.len() as u64, State::Between));
+        }
+
+        #[test]
+        fn what_is_found_does_not_depend_on_the_pieces(
+            messages in proptest::collection::vec(message(), 1..4),
+            flips in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+            sizes in proptest::collection::vec(1usize..200, 1..20),
+        ) {
+            let mut bytes = messages.concat();
+            for (place, byte) in flips {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let whole = in_pieces(&bytes, &[bytes.len()]);
+            let pieces = in_pieces(&bytes, &sizes);
+            prop_assert_eq!((whole.0, whole.1), (pieces.0, pieces.1));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A lease: one request's (or tunnel's) hold on a color of a table.
 //!
 //! Taking one looks at the table again afterwards, so that whoever replaced the table and then sees
-//! no lease can be sure that none will come. Invariant: a lease is given back exactly once, by drop.
+//! no lease can be sure that none will come. Invariant: a lease is given back exactly once, by
+//! drop.
 
 use std::sync::Arc;
 

@@ -2,8 +2,8 @@
 //!
 //! The first socket of an address is bound and listening without `SO_REUSEPORT`: the kernel then
 //! refuses it if anybody else listens there, another Cutover included. Only then the option is set
-//! and the other workers' sockets join. Invariant: there is no moment at which two programs can both
-//! believe that they own the port.
+//! and the other workers' sockets join. Invariant: there is no moment at which two programs can
+//! both believe that they own the port.
 
 mod owner;
 

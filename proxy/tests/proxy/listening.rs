@@ -210,3 +210,26 @@ fn access_records_tell_which_table_routed_and_a_full_channel_blocks_nobody() {
     }
     until("the loss is counted", || site.proxy.counts().access_lost == 16);
 }
+
+#[test]
+fn both_families_are_listened_on_side_by_side() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        // This machine has no IPv6.
+        return;
+    }
+    let upstream = Upstream::says("ok");
+    let mut settings = settings(vec![spec("shop", &[upstream.address], &[])]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    settings.listen = vec![([0, 0, 0, 0], port).into(), ([0u16; 8], port).into()];
+    let site = Site::start(settings);
+    for address in
+        [SocketAddr::from(([127, 0, 0, 1], port)), format!("[::1]:{port}").parse().unwrap()]
+    {
+        let answer = Client::connect(address).ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(answer.text(), "ok");
+        let seen = upstream.requests();
+        let ip = seen.last().unwrap().field("x-forwarded-for").unwrap().to_owned();
+        assert_eq!(ip, address.ip().to_string());
+    }
+    drop(site);
+}

@@ -82,6 +82,61 @@ fn publishes_under_load_lose_no_request_and_none_reaches_the_old_color_afterward
     assert_eq!(count(&site.proxy, cutover_proxy::message::Class::ClientFault), 0);
 }
 
+/// The whole life of releases: a new one comes up, takes the traffic, the old one is drained and
+/// taken away, again and again, while clients that keep their connections ask all the time.
+#[test]
+fn releases_come_and_go_under_load_and_no_request_is_lost() {
+    let site = Site::of(spec("shop", &[], &[]));
+    let publish = |changes| {
+        let publish = Publish { app: app("shop"), changes, based_on: None };
+        site.proxy.switch().apply(publish).unwrap()
+    };
+    let endpoints = |color, upstream: Option<&Upstream>| Change::Endpoints {
+        color,
+        service: super::harness::service(),
+        endpoints: upstream.map(|upstream| endpoint(upstream.address)).into_iter().collect(),
+    };
+    let mut serving = Upstream::says("release");
+    publish(vec![endpoints(Color::Blue, Some(&serving))]);
+    let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (site, stop, asked) = (&site, &stop, &asked);
+            scope.spawn(move || {
+                let mut client = site.client();
+                let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc";
+                let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+                while !stop.load(Ordering::SeqCst) {
+                    let answer = client.ask(if number % 2 == 0 { post } else { get });
+                    assert_eq!((answer.status(), answer.text().as_str()), (200, "release"));
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let runtime = runtime();
+        for round in 1..=20 {
+            let (old, new) = (color_of(round + 1), color_of(round));
+            let next = Upstream::says("release");
+            publish(vec![endpoints(new, Some(&next))]);
+            for points in [100, 5_000, 10_000] {
+                site.shift("shop", split(old, points));
+                let seen = asked.load(Ordering::SeqCst);
+                until("clients go on", || asked.load(Ordering::SeqCst) > seen + 20);
+            }
+            site.shift("shop", all(new));
+            let deadline = Duration::from_secs(10);
+            let drain = Drain { app: app("shop"), color: old, deadline, rest: Rest::Leave };
+            assert_eq!(runtime.block_on(site.proxy.drain(drain)).left, 0);
+            publish(vec![endpoints(old, None)]);
+            let gone = std::mem::replace(&mut serving, next);
+            until("nothing holds the old release", || gone.closed() == gone.connections());
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(charged(&site.proxy), 0, "{:?}", site.proxy.counts());
+    assert_eq!(count(&site.proxy, cutover_proxy::message::Class::ClientFault), 0);
+}
+
 #[test]
 fn a_publish_cuts_no_request_in_flight() {
     let (go, wait) = mpsc::channel::<()>();

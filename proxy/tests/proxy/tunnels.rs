@@ -115,6 +115,7 @@ fn an_upgrade_that_connection_does_not_list_is_dropped() {
         "Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
         "Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c",
         "Connection: upgrade\r\nUpgrade: websocket, h2c",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0",
     ] {
         let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n\r\n");
         assert_eq!(site.client().ask(&request).text(), "plain", "{lines}");

@@ -69,11 +69,14 @@ mod tests {
 
     #[test]
     fn listeners_are_found_in_the_kernels_table() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0\n\
-            1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 777 1 0\n\
-            2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 888 1 0\n";
-        let at = |text: &str| listeners(table, text.parse().unwrap());
+        let table = [
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt",
+            "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 12345",
+            "   1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000 0 0 777",
+            "   2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 888",
+        ]
+        .join("\n");
+        let at = |text: &str| listeners(&table, text.parse().unwrap());
         assert_eq!(at("127.0.0.1:8080"), ["socket:[12345]"]);
         assert_eq!(at("0.0.0.0:8080"), ["socket:[12345]"]);
         assert_eq!(at("10.0.0.1:80"), ["socket:[888]"]);
