@@ -168,8 +168,8 @@ pub async fn secrets_of(folder: &Path) -> Result<Secrets, FilesError> {
     .await
 }
 
-/// Writes a release's folder: whole, or not at all. A folder that is there is replaced only when it
-/// is not a finished release.
+/// Writes a release's folder: whole, or not at all. A finished release that holds the same is
+/// success, one that holds something else an error; what is half a release is replaced.
 ///
 /// # Errors
 /// [`FilesError`]; nothing is left behind under the release's name.
@@ -303,12 +303,12 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, FilesError> {
 fn write_folder(folder: &Path, files: &[ReleaseFile]) -> Result<Manifest, FilesError> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
     make_folder(parent)?;
-    if verify(folder).is_ok() {
+    if let Ok(there) = verify(folder) {
+        let same = there.files.len() == files.len()
+            && files.iter().all(|file| there.files.get(&file.to) == Some(&hash(&file.bytes)));
+        let reason = "another finished release is there already".to_owned();
         let path = folder.to_owned();
-        return Err(FilesError::Refused {
-            path,
-            reason: "a finished release is there already".to_owned(),
-        });
+        return if same { Ok(there) } else { Err(FilesError::Refused { path, reason }) };
     }
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = parent.join(format!(".{name}.tmp"));
@@ -437,8 +437,9 @@ mod tests {
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join("env/.env")), 0o600);
         assert_eq!(verify_release(&folder).await.expect("sound"), manifest);
-        let again = write_release(&folder, files).await.expect_err("finished");
-        assert!(again.to_string().contains("a finished release"), "{again}");
+        assert_eq!(write_release(&folder, files).await.expect("the same"), manifest);
+        let other = write_release(&folder, vec![file("a", "1")]).await.expect_err("another");
+        assert!(other.to_string().contains("another finished release"), "{other}");
         std::fs::write(folder.join("env/.env"), "A=2\n").expect("write");
         let error = verify_release(&folder).await.expect_err("damaged").to_string();
         assert!(error.contains("env/.env was changed"), "{error}");

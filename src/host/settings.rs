@@ -69,7 +69,7 @@ pub struct StackSettings {
     pub env_files: Vec<PathBuf>,
     /// Named volumes by name, host folders by path (`./data` or absolute).
     pub volumes: BTreeMap<String, VolumeClass>,
-    /// Published ports that no route covers: `9000`, or `5353/udp`.
+    /// Published ports that no route covers: `9000`, `5353/udp`, or `service:port inside`.
     pub ports: BTreeMap<String, PortClass>,
     /// External networks by their name in the file.
     pub networks: BTreeMap<String, NetworkClass>,

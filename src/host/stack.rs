@@ -260,10 +260,7 @@ pub async fn stop(
     });
     let stops = meant
         .filter(|c| !matches!(c.state, State::Exited | State::Created | State::Dead))
-        .map(|container| async move {
-            docker.keep_stopped(container).await?;
-            docker.stop(container, None).await
-        });
+        .map(|container| docker.stop(container, None));
     for result in futures_util::future::join_all(stops).await {
         result?;
     }

@@ -10,7 +10,7 @@ use cutover::host::docker::{Events, Filter, Notice, Watch};
 use cutover::host::facts::{self, MigrationSource};
 use cutover::host::settings::NetworkClass;
 use cutover::host::stack::{self, Phase};
-use cutover::host::{Docker, HostError, Proof, VolumeClass, files, prove, shared};
+use cutover::host::{Docker, HostError, PortClass, Proof, VolumeClass, files, prove, shared};
 use cutover_model::Color;
 
 use crate::harness::shop::Shop;
@@ -380,9 +380,8 @@ async fn published_ports_are_taken_off_and_classified() {
     let mut site = Site::of_stack(&stack, 80).await;
     let error = site.color(Color::Green, 1).await.expect_err("unclassified").to_string();
     assert!(error.contains(&format!("publishes port {}", stack.tcp_port)), "{error}");
-    let tcp = stack.tcp_port.to_string();
-    site.settings.ports.insert(tcp, cutover::host::PortClass::Tcp);
-    site.settings.ports.insert("7009/udp".to_owned(), cutover::host::PortClass::Drop);
+    site.settings.ports.insert("line:7000".to_owned(), PortClass::Tcp);
+    site.settings.ports.insert("7009/udp".to_owned(), PortClass::Drop);
     let green = site.deploy(Color::Green, 1).await.expect("deployed beside the running one");
     let classes: Vec<_> = green.stack.published.iter().map(|port| port.class).collect();
     let wanted = [PublishedClass::Tcp, PublishedClass::Dropped, PublishedClass::Listener];

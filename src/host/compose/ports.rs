@@ -61,8 +61,12 @@ impl Coloring<'_> {
             Some(ip) => format!("{ip}:{published}"),
             None => published.to_string(),
         };
-        let given = self.settings.ports.get(&key);
-        let given = given.or_else(|| self.settings.ports.get(&format!("{published}/tcp")));
+        let keys = [
+            key.clone(),
+            format!("{published}/{}", port.protocol),
+            format!("{}:{}", port.service, port.target),
+        ];
+        let given = keys.iter().find_map(|key| self.settings.ports.get(key));
         let inside =
             key.replacen(&published.to_string(), &format!("{}:{}", port.service, port.target), 1);
         let given = given.or_else(|| self.settings.ports.get(&inside));

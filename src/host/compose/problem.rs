@@ -82,8 +82,8 @@ pub enum ComposeProblem {
     #[error(
         "the service {service} publishes port {published}, which no route leads to ({service}, \
          port {target}). Both copies cannot have it. Add a route with service = \"{service}\" and \
-         port = {target}; or write under ports: \"{key}\" = \"tcp\" (forwarded to the stable \
-         color) or \"drop\""
+         port = {target}; or list the service as shared; or write under ports: \"{key}\" = \
+         \"drop\""
     )]
     UnclassifiedPort {
         /// The service.

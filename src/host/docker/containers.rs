@@ -315,7 +315,8 @@ impl Docker {
     }
 
     /// Asks a container to stop and waits for its own grace time, or for `grace` when given; then
-    /// the engine ends it. One that is stopped or gone is success.
+    /// the engine ends it. It stays stopped when the engine or the machine is started again, also
+    /// where its restart policy was `always`. One that is stopped or gone is success.
     ///
     /// # Errors
     /// [`DockerError`] when it still runs at the end of it.
@@ -324,6 +325,7 @@ impl Docker {
         container: &Container,
         grace: Option<Duration>,
     ) -> Result<(), DockerError> {
+        self.keep_stopped(container).await?;
         let grace = grace.unwrap_or(container.stop_timeout);
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
@@ -332,12 +334,9 @@ impl Docker {
         gone_is_fine(within(grace + Duration::from_secs(20), what, call).await)
     }
 
-    /// Sees to it that a container that is stopped stays stopped when the engine or the machine is
-    /// started again: `always` becomes `unless-stopped`. The container goes on as it is.
-    ///
-    /// # Errors
-    /// [`DockerError`] with the engine's reason.
-    pub async fn keep_stopped(&self, container: &Container) -> Result<(), DockerError> {
+    /// `always` becomes `unless-stopped`; the container goes on as it is. With `always`, a restart of
+    /// the engine would bring back what was stopped: a second singleton, for instance.
+    async fn keep_stopped(&self, container: &Container) -> Result<(), DockerError> {
         if container.restart_policy != "always" {
             return Ok(());
         }
