@@ -17,9 +17,9 @@ pub mod trouble;
 
 mod failure;
 mod follow;
+mod offline;
 mod session;
 mod show;
-mod socket;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ const GROUPS: &str = "\
 Begin
   init         read the compose file, write a commented cutover.toml
   check        check cutover.toml, report every mistake at once
+  adopt        take over a running application, without a restart; shows its plan first
+  leave        give it back to plain docker compose
   serve        run the daemon in the foreground
   demo         see it work in two minutes, without Docker
 
@@ -159,6 +161,10 @@ pub enum Command {
     Wait(trouble::wait::Args),
     /// Read the compose file, write a commented cutover.toml
     Init(begin::init::Args),
+    /// Take over a running application, without a restart; shows its plan first
+    Adopt(begin::adopt::Args),
+    /// Give it back to plain docker compose
+    Leave(begin::leave::Args),
     /// See it work in two minutes, without Docker
     Demo(begin::demo::Args),
     /// Run the daemon in the foreground
@@ -217,6 +223,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Note(args) => trouble::note::run(session, args).await,
         Command::Wait(args) => trouble::wait::run(session, args).await,
         Command::Init(args) => begin::init::run(session, args).await,
+        Command::Adopt(args) => begin::adopt::run(session, args).await,
+        Command::Leave(args) => begin::leave::run(session, args).await,
         Command::Demo(args) => begin::demo::run(session, args).await,
         Command::Serve(args) => begin::serve::run(session, args).await,
         Command::Check(args) => begin::check::run(session, args).await,

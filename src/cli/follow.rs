@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::CliError;
+use super::offline::without_daemon;
 use super::session::Session;
 use super::show;
 use crate::api::wire::{AppStatus, Done, Event, ProblemKind, Status};
@@ -54,6 +55,7 @@ pub(super) async fn ask(
             session.out.text(&show::nothing_to_do(&problem));
             Ok(None)
         }
+        Err(error) if rest == "rollback" => Err(without_daemon(error)),
         Err(error) => Err(error.into()),
     }
 }

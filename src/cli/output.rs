@@ -22,6 +22,15 @@ pub enum Format {
     Json,
 }
 
+/// What a person answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// `y` or `yes`.
+    Yes,
+    /// Anything else, and when nobody can be asked.
+    No,
+}
+
 /// Prints.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -86,6 +95,23 @@ impl Output {
     /// Something that is not the result.
     pub fn talk(&self, text: &str) {
         say(anstream::stderr().lock(), &paint(text));
+    }
+
+    /// Asks a person; without one at the terminal, or with `--json`, the answer is no.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> Consent {
+        let is_person = std::io::IsTerminal::is_terminal(&std::io::stdin());
+        if !is_person || self.format == Format::Json {
+            self.talk("Nobody is there to be asked: add --yes.");
+            return Consent::No;
+        }
+        let mut err = anstream::stderr().lock();
+        drop(write!(err, "{question} [y/N] ").and_then(|()| err.flush()));
+        let mut line = String::new();
+        match std::io::stdin().read_line(&mut line) {
+            Ok(_) if matches!(line.trim(), "y" | "Y" | "yes") => Consent::Yes,
+            _ => Consent::No,
+        }
     }
 
     /// Prints a failure and gives its exit code.

@@ -1,11 +1,13 @@
 //! What a running command has at hand: the options that all understand, the daemon, the output.
 
+mod socket;
+
 use std::sync::{Mutex, PoisonError};
 
+use super::Global;
 use super::failure::CliError;
 use super::output::Output;
 use super::show::Clock;
-use super::{Global, socket};
 use crate::client::Client;
 use crate::daemon::inherit::Inherited;
 

@@ -214,3 +214,52 @@ fn a_rollback_on_a_full_disk_holds_and_survives_a_kill() {
     assert!(status.contains("serves     r1"), "{status}");
     assert!(cutover.good(&["events"]).contains("all to blue"));
 }
+
+#[test]
+fn a_rollback_without_a_daemon_starts_it_on_the_former_release() {
+    let mut cutover = Cutover::start(None);
+    cutover.good(&["shift", "100%"]);
+    let refused = cutover.run(&["rollback", "--offline"]);
+    assert_eq!(refused.exit, 4, "{refused:?}");
+    assert!(refused.err.contains(&format!("process {}", cutover.pid())), "{refused:?}");
+    assert_eq!(cutover.greens(10), 10);
+
+    cutover.kill();
+    let hint = cutover.run(&["rollback"]);
+    assert!(hint.err.contains("sudo cutover rollback --offline"), "{hint:?}");
+    let ran = cutover.run(&["rollback", "--offline"]);
+    let started = Started(cutover.path("state/lock"));
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(ran.out.contains("with r1 at 100 % instead of r2"), "{ran:?}");
+    assert!(ran.out.contains("DONE: the daemon serves; all traffic is on r1."), "{ran:?}");
+    assert_eq!(cutover.greens(30), 0);
+    let status = cutover.good(&["status"]);
+    assert!(status.contains("serves     r1"), "{status}");
+    cutover.good(&["undo", "o2"]);
+    assert_eq!(cutover.greens(30), 30);
+    drop(started);
+}
+
+/// A daemon that a command started; ended by the number that stands in its lock.
+struct Started(std::path::PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let number = text.lines().next().and_then(|line| line.strip_prefix("pid "));
+        let pid = number.and_then(|n| n.parse().ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        }
+    }
+}
+
+#[test]
+fn an_app_without_containers_is_neither_adopted_nor_left() {
+    let cutover = Cutover::start(None);
+    for words in [&["adopt", "--dry-run"][..], &["adopt", "--yes"], &["leave", "--yes"]] {
+        let ran = cutover.run(words);
+        assert_eq!(ran.exit, 4, "{words:?}: {ran:?}");
+        assert!(ran.err.contains("NOTHING WAS CHANGED"), "{words:?}: {ran:?}");
+    }
+}

@@ -77,6 +77,8 @@ fn begun(done: &Done) -> String {
         "abort" => {
             format!("{operation}: the rollout is ended. {} serves everyone.", name(&done.serves))
         }
+        "adopt" => format!("{operation}: taking over. Ctrl-C leaves this view, it goes on."),
+        "leave" => format!("{operation}: giving back. Ctrl-C leaves this view, it goes on."),
         what => format!("{operation} ({what}) is accepted; traffic has not moved yet."),
     }
 }
@@ -104,7 +106,10 @@ pub(in crate::cli) fn last_lines(done: &Done) -> String {
              Undo this:  cutover undo {operation}          \
              Say why, any time:  cutover note {operation} \"...\""
         ),
-        "deploy" => String::new(),
+        "adopt" => "From now on \"cutover deploy\" replaces \"docker compose up\".\n\
+                    Next:  cutover deploy          Way back:  cutover leave"
+            .to_owned(),
+        "deploy" | "leave" => String::new(),
         "undo" => "Back again:  cutover rollback".to_owned(),
         _ if done.serves.weight == Weight::FULL => format!(
             "{standby} stays warm until the next deploy: \"cutover rollback\" is instant and loses \

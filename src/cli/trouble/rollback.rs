@@ -6,6 +6,7 @@ use crate::api::wire;
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::follow::{Wait, carry_out};
+use crate::cli::offline;
 use crate::cli::session::Session;
 
 /// The arguments.
@@ -17,11 +18,15 @@ time; going forward again is  cutover undo. The database stays as it is.
 
 Examples:
   cutover rollback
-  cutover rollback --to r5         a stopped release is started first")]
+  cutover rollback --to r5         a stopped release is started first
+  sudo cutover rollback --offline  when no daemon answers")]
 pub struct Args {
     /// To this release
     #[arg(long, value_name = "RELEASE")]
     to: Option<ReleaseId>,
+    /// Without the daemon: it is started with the former release at 100 %
+    #[arg(long, conflicts_with = "detach")]
+    offline: bool,
     /// Return when traffic has moved, without waiting for open requests
     #[arg(long)]
     detach: bool,
@@ -32,6 +37,9 @@ pub struct Args {
 /// # Errors
 /// What the daemon refuses, or that there is none.
 pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
+    if args.offline {
+        return offline::rollback(session, args.to).await;
+    }
     let client = session.daemon()?;
     let body = wire::Rollback { to: args.to };
     carry_out(session, &client, "rollback", &body, Wait::from(args.detach)).await

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Global;
-use super::exit::Exit;
-use super::failure::CliError;
+use crate::cli::Global;
+use crate::cli::exit::Exit;
+use crate::cli::failure::CliError;
 
 /// Where the daemon's socket is unless told otherwise.
 pub(super) const DEFAULT: &str = "/run/cutover/cutover.sock";

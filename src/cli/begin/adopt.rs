@@ -1,0 +1,72 @@
+//! `cutover adopt`: takes over a running application; its plan first, then it asks.
+
+use std::time::Duration;
+
+use crate::api::wire::{Adopt, Plan};
+use crate::cli::exit::Exit;
+use crate::cli::failure::CliError;
+use crate::cli::follow::{Wait, carry_out};
+use crate::cli::offline;
+use crate::cli::output::Consent;
+use crate::cli::session::Session;
+use crate::client::{Client, ClientError};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+New connections on the public ports are led to Cutover by a rule; open ones stay, and no container is
+restarted. For a minute old and new are compared; on any new error the rule goes away by itself. The
+way back, at any time, is  cutover leave.
+
+Examples:
+  sudo cutover adopt --dry-run     the plan, and nothing else
+  sudo cutover adopt")]
+pub struct Args {
+    /// Show the plan and do nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// How long old and new are compared
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    compare: u32,
+    /// Print the operation and return, without waiting for its end
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the daemon refuses, or that there is none and it does not start.
+pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
+    let client = session.daemon()?;
+    let compare_ms = u64::from(args.compare) * 1_000;
+    let path = session.path(&format!("adopt?compare_ms={compare_ms}"));
+    let plan = match client.get::<Plan>(&path).await {
+        Err(ClientError::NoDaemon { .. }) if !args.dry_run => {
+            started(session, &client).await?;
+            client.get(&path).await?
+        }
+        other => other?,
+    };
+    session.out.value(&plan);
+    session.out.text(plan.text.trim_end());
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !args.yes && session.out.ask("Go on?") == Consent::No {
+        session.out.text("Nothing was changed.");
+        return Ok(Exit::Refused);
+    }
+    let body = Adopt { compare_ms: Some(compare_ms) };
+    carry_out(session, &client, "adopt", &body, Wait::from(args.detach)).await
+}
+
+/// Starts the daemon: it takes no port that somebody else holds, so nothing changes for clients.
+async fn started(session: &Session, client: &Client) -> Result<(), CliError> {
+    session.out.talk("No daemon runs: starting it. It takes no traffic yet.");
+    let file = offline::file(session);
+    offline::start(session, &file, client.socket(), Duration::from_secs(30)).await
+}
