@@ -249,7 +249,7 @@ impl Drop for Started {
         let number = text.lines().next().and_then(|line| line.strip_prefix("pid "));
         let pid = number.and_then(|n| n.parse().ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap_or(());
         }
     }
 }
