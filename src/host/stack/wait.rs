@@ -235,6 +235,7 @@ mod tests {
             memory_limit: None,
             volumes: Vec::new(),
             restart_policy: "no".to_owned(),
+            ports: Vec::new(),
         }
     }
 
