@@ -427,7 +427,10 @@ async fn a_migration_runs_once_in_a_container_that_goes_and_its_rows_are_seen() 
         let limit = Duration::from_secs(60);
         let compose = site.compose();
         let (words, backend) = (words.clone(), service("backend"));
-        async move { stack::run_once(docker, &compose, generated, &backend, &words, limit, None).await }
+        async move {
+            let run = stack::run_once(docker, &compose, generated, &backend, &words, limit, None);
+            run.await
+        }
     };
     let out = run().await.expect("ran");
     assert_eq!(out.code, 0, "{:?}", out.tail);

@@ -235,7 +235,6 @@ mod tests {
             memory_limit: None,
             volumes: Vec::new(),
             restart_policy: "no".to_owned(),
-            ports: Vec::new(),
         }
     }
 
