@@ -71,7 +71,7 @@ pub enum ComposeError {
         tail: String,
     },
     /// The plugin lacks an option that is needed.
-    #[error("docker compose is too old ({tail}); version 2.30 or newer is needed")]
+    #[error("docker compose is too old ({tail}); install a newer compose plugin")]
     TooOld {
         /// What it said.
         tail: String,

@@ -427,7 +427,10 @@ async fn a_migration_runs_once_in_a_container_that_goes_and_its_rows_are_seen() 
         let limit = Duration::from_secs(60);
         let compose = site.compose();
         let (words, backend) = (words.clone(), service("backend"));
-        async move { stack::run_once(docker, &compose, generated, &backend, &words, limit, None).await }
+        async move {
+            let run = stack::run_once(docker, &compose, generated, &backend, &words, limit, None);
+            run.await
+        }
     };
     let out = run().await.expect("ran");
     assert_eq!(out.code, 0, "{:?}", out.tail);
@@ -556,4 +559,99 @@ async fn a_container_that_restarts_always_stays_stopped_once_it_is_stopped() {
     let names: Vec<_> =
         engine::docker(&["ps", "--format", "{{.ID}}"]).stdout.lines().map(str::to_owned).collect();
     assert!(!names.iter().any(|name| id.starts_with(name)), "the operator's came back");
+}
+
+#[tokio::test]
+async fn stacks_that_need_no_further_word_run_three_times_at_once() {
+    for name in
+        ["include-extends", "profiles", "traefik-labels", "named-network", "anonymous-volume"]
+    {
+        let stack = Stack::copy(name);
+        let network = format!("{}-front", stack.project);
+        stack.set_variables(&[("STACK_NETWORK", &network)]);
+        stack.up();
+        let site = Site::of_stack(&stack, 80).await;
+        for (color, release) in [(Color::Blue, 1), (Color::Green, 2)] {
+            let one = match site.deploy(color, release).await {
+                Ok(one) => one,
+                Err(error) => panic!("{name}: {error}"),
+            };
+            assert_eq!(site.ask(&one.running, "web", 80, "/").status, 200, "{name}");
+            let services: Vec<_> = one.running.iter().filter_map(|c| c.service()).collect();
+            assert!(!services.contains(&"debug"), "a profile that is off was started");
+            let foreign = |c: &cutover::host::docker::Container| {
+                c.labels.keys().any(|key| key.starts_with("traefik."))
+                    || c.networks.contains_key(&network)
+            };
+            assert!(!one.running.iter().any(foreign), "{name}: {:?}", one.running);
+        }
+        stack.answers(stack.port, "/");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_changes_no_release() {
+    let stack = Stack::copy("latest-tag");
+    let image = format!("{}-app", stack.project);
+    stack.set_variables(&[("STACK_IMAGE", &image)]);
+    let tag = format!("{image}:latest");
+    engine::docker(&["tag", "shop-program:latest", &tag]).succeeded();
+    let site = Site::of_stack(&stack, 80).await;
+    let green = site.deploy(Color::Green, 1).await.expect("deployed");
+    let was = green.running[0].image.clone();
+    stack.write("Dockerfile", "FROM shop-program:latest\nLABEL moved=yes\n");
+    engine::run("docker", &["build", "-q", "-t", &tag, "."], &stack.path()).succeeded();
+    engine::docker(&["rm", "-f", &green.running[0].id]).succeeded();
+    let again = site
+        .start(&green.folder, &green.generated, &green.stack, Phase::Services)
+        .await
+        .expect("made again");
+    assert_eq!(again[0].image, was);
+    let now = site.docker.image(&tag).await.expect("asked").expect("there").id;
+    assert_ne!(now, was, "the tag did not move: the test sees nothing");
+}
+
+#[tokio::test]
+async fn what_is_only_read_is_the_commits_and_what_is_written_is_the_operators() {
+    let stack = Stack::copy("read-only-bind");
+    let site = Site::of_stack(&stack, 80).await;
+    let green = site.deploy(Color::Green, 1).await.expect("deployed");
+    stack.write("settings/release.env", "SHOP_RELEASE=edited\n");
+    engine::docker(&["restart", "-t", "0", &green.running[0].id]).succeeded();
+    let running = stack::observe(&site.docker, &green.stack.project).await.expect("seen");
+    eventually("it is back", Duration::from_secs(10), || {
+        let address = running[0].dial().map(|ip| std::net::SocketAddr::new(ip, 80));
+        TcpStream::connect(address.expect("an address")).ok()
+    });
+    assert_eq!(site.ask(&running, "web", 80, "/").release(), "one");
+
+    let stack = Stack::copy("writable-bind");
+    let mut site = Site::of_stack(&stack, 80).await;
+    let papers = stack.path().join("papers");
+    for (class, shared) in [(VolumeClass::Shared, true), (VolumeClass::PerColor, false)] {
+        site.settings.volumes.insert("./papers".to_owned(), class);
+        let color = if shared { Color::Blue } else { Color::Green };
+        let one = site.deploy(color, if shared { 1 } else { 2 }).await.expect("deployed");
+        let source = engine::inspect(&one.running[0].id, "{{(index .Mounts 0).Source}}");
+        assert_eq!(source == papers.display().to_string(), shared, "{source}");
+        let own = site.settings.state.join("folders").join(color.to_string());
+        assert_eq!(source.starts_with(&own.display().to_string()), !shared, "{source}");
+    }
+}
+
+#[tokio::test]
+async fn the_memory_of_a_second_copy_is_known_from_limits_or_from_use() {
+    let stack = Stack::copy("memory-limits");
+    stack.up();
+    let site = Site::of_stack(&stack, 80).await;
+    let (green, _) = site.color(Color::Green, 1).await.expect("colored");
+    assert_eq!(green.memory_limit(), Some(64 * 1024 * 1024));
+    let running = stack::observe(&site.docker, &stack.project).await.expect("seen");
+    let need = facts::memory_need(&site.docker, &running).await.expect("asked");
+    assert_eq!(need, 64 * 1024 * 1024);
+    let used = site.docker.memory_of(&running[0]).await.expect("asked");
+    assert!((1..need).contains(&used), "{used}");
+    let engine = site.docker.engine().await.expect("asked");
+    let room = facts::room(site.state(), &engine.root);
+    assert!(room.docker_disk_free.is_some_and(|free| free > 0), "{room:?} {engine:?}");
 }

@@ -334,8 +334,8 @@ impl Docker {
         gone_is_fine(within(grace + Duration::from_secs(20), what, call).await)
     }
 
-    /// `always` becomes `unless-stopped`; the container goes on as it is. With `always`, a restart of
-    /// the engine would bring back what was stopped: a second singleton, for instance.
+    /// `always` becomes `unless-stopped`; the container goes on as it is. With `always`, a restart
+    /// of the engine would bring back what was stopped: a second singleton, for instance.
     async fn keep_stopped(&self, container: &Container) -> Result<(), DockerError> {
         if container.restart_policy != "always" {
             return Ok(());
