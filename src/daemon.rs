@@ -91,7 +91,9 @@ impl Daemon {
         let log = access_log::start(config.proxy.access_log.clone(), &tasks, &stop)?;
         proxy_settings.access_log = log;
 
-        let folder = options.file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+        // Compose runs in that folder: a relative path would be read from there once more.
+        let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
+        let folder = file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
         let journal = Arc::new(journal);
         let mut prepared = Vec::new();
         for settings in settings::apps(&config, &folder) {

@@ -16,9 +16,9 @@ mod upgrade;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONNECTION};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 pub(crate) use body::{Answer, Upload};
@@ -45,7 +45,7 @@ pub(crate) async fn forward(
     let mut exchange = Exchange::begin(&inbound, &request);
     let accept = request.headers().get(ACCEPT).cloned();
     let answered = serve(&inbound, request, &mut exchange).await;
-    Ok(match answered {
+    let mut response = match answered {
         Ok(Served::Answer(answered, choice, asked)) => deliver(exchange, *answered, &choice, asked),
         Ok(Served::Own(response)) => {
             exchange.end_own(response.status());
@@ -55,7 +55,12 @@ pub(crate) async fn forward(
             exchange.fail(fault);
             pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id())
         }
-    })
+    };
+    if inbound.watch.is_parting() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // With the answer, not between two requests: a client never meets a closed connection.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// What became of a request that did not fail.

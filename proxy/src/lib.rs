@@ -185,6 +185,18 @@ impl Proxy {
         counts
     }
 
+    /// Asks every client that came in by one of these ports to come back on a new connection: its
+    /// next answer says `Connection: close`. How many such connections are open; asked again it says
+    /// how many are left. Tunnels are counted and go on.
+    pub fn part_with(&self, ports: &[u16]) -> usize {
+        self.workers.iter().map(|worker| worker.watches.part_with(ports)).sum()
+    }
+
+    /// Ends the connections of these ports: idle ones at once, others after their answer.
+    pub fn stop_on(&self, ports: &[u16]) {
+        self.workers.iter().for_each(|worker| worker.watches.stop_on(ports));
+    }
+
     /// Stops accepting, lets what runs finish until the deadline, ends the rest: tunnels by a close
     /// frame, requests by closing. Returns how many connections had to be ended.
     pub async fn shutdown(&self, deadline: Duration) -> u64 {

@@ -26,6 +26,9 @@ const PUT: Duration = Duration::from_secs(300);
 /// The share of requests that may fail by the app's own doing while old and new are compared.
 const MAX_ERRORS: u16 = 500;
 
+/// How often clients that are to leave are counted.
+const PARTING: Duration = Duration::from_millis(100);
+
 impl App {
     /// The plan of an adoption; nothing happens.
     ///
@@ -318,10 +321,23 @@ impl App {
         self.record(Actor::daemon(), vec![Fact::PortsGiven]).await.map_err(|f| f.to_string())?;
         let text = "new connections go to the containers directly".to_owned();
         self.say(Some(operation), LineLevel::Step, "", text);
+        self.part_with_clients(&plan.ports).await;
         let drains = Color::BOTH.map(|color| self.drain_left(operation, color));
         futures_util::future::join_all(drains).await;
         self.clear_left(operation, &plan).await?;
         Ok(format!("{} runs from plain docker compose again. Cutover is idle.", plan.release))
+    }
+
+    /// Clients that keep their connection are served until their next answer has told them to come
+    /// back on a new one, which goes to the containers; who is silent until the deadline is closed.
+    async fn part_with_clients(&self, ports: &[u16]) {
+        let end = tokio::time::Instant::now() + self.settings.drain;
+        let mut beat = tokio::time::interval(PARTING);
+        // Again and again: a connection may have been on its way when the rule went.
+        while self.shared.proxy.part_with(ports) > 0 && tokio::time::Instant::now() < end {
+            beat.tick().await;
+        }
+        self.shared.proxy.stop_on(ports);
     }
 
     async fn drain_left(&self, operation: OperationId, color: Color) {

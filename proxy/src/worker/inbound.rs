@@ -104,6 +104,7 @@ pub(crate) async fn serve(
     place: Place,
 ) {
     let watch = worker.watches.add();
+    watch.came_by(port);
     watch.arm(Stage::Head, worker.settings().timeouts.first_byte);
     let text = peer.ip().to_canonical().to_string();
     let inbound = Arc::new(Inbound {

@@ -5,7 +5,7 @@
 //! asking. Invariant: a deadline fires between its time and two ticks later, never before; a fired
 //! slot stays fired until it is armed or disarmed again.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -46,6 +46,10 @@ pub(crate) struct Watch {
     ended: AtomicBool,
     /// The connection is to end after what it does now.
     stopping: AtomicBool,
+    /// Its client is asked, with the next answer, to come back on a new connection.
+    parting: AtomicBool,
+    /// The local port that its client connected to.
+    port: AtomicU16,
     waker: AtomicWaker,
     place: AtomicUsize,
     clock: Arc<Clock>,
@@ -77,6 +81,8 @@ impl Watch {
             lease: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
+            port: AtomicU16::new(0),
             waker: AtomicWaker::new(),
             place: AtomicUsize::new(0),
             clock,
@@ -129,6 +135,14 @@ impl Watch {
 
     pub(crate) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn came_by(&self, port: u16) {
+        self.port.store(port, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_parting(&self) -> bool {
+        self.parting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -228,6 +242,28 @@ impl Watches {
         self.each(|watch| {
             watch.stopping.store(true, Ordering::Relaxed);
             watch.wake();
+        });
+    }
+
+    /// Asks the clients of these ports to come back on a new connection; how many there are.
+    pub(crate) fn part_with(&self, ports: &[u16]) -> usize {
+        let mut count = 0;
+        self.each(|watch| {
+            if ports.contains(&watch.port.load(Ordering::Relaxed)) {
+                watch.parting.store(true, Ordering::Relaxed);
+                count += 1;
+            }
+        });
+        count
+    }
+
+    /// Lets the connections of these ports end after what they do now.
+    pub(crate) fn stop_on(&self, ports: &[u16]) {
+        self.each(|watch| {
+            if ports.contains(&watch.port.load(Ordering::Relaxed)) {
+                watch.stopping.store(true, Ordering::Relaxed);
+                watch.wake();
+            }
         });
     }
 

@@ -382,3 +382,22 @@ fn an_upstream_without_endpoints_answers_503_and_recovers() {
     site.proxy.switch().apply(publish).unwrap();
     assert_eq!(site.get("/").text(), "ok");
 }
+
+#[test]
+fn a_client_that_is_parted_with_gets_its_answer_and_comes_back_on_a_new_connection() {
+    let (_blue, _green, site) = two_colors();
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let (mut busy, mut idle) = (site.client(), site.client());
+    assert_eq!(busy.ask(get).field("connection"), None);
+    assert_eq!(idle.ask(get).text(), "blue");
+    let port = site.address.port();
+    assert_eq!(site.proxy.part_with(&[port.wrapping_add(1)]), 0);
+    assert_eq!(site.proxy.part_with(&[port]), 2);
+    let answer = busy.ask(get);
+    assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
+    assert!(busy.rest().is_empty(), "closed after its answer");
+    until("the parted connection is gone", || site.proxy.part_with(&[port]) == 1);
+    site.proxy.stop_on(&[port]);
+    assert!(idle.rest().is_empty(), "an idle one is closed");
+    assert_eq!(site.get("/").text(), "blue", "new ones are served");
+}

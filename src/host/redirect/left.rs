@@ -37,9 +37,14 @@ pub(crate) const LISTEN: u8 = 0x0a;
 /// # Errors
 /// When this host's own table cannot be read; a container that is gone has none.
 pub fn count(ports: &[u16], inside: &[Inside]) -> Result<usize, RedirectError> {
-    let host = table(Path::new("/proc/thread-self/net"))
-        .map_err(RedirectError::io("cannot read /proc/thread-self/net/tcp"))?;
+    let look = || {
+        table(Path::new("/proc/thread-self/net"))
+            .map_err(RedirectError::io("cannot read /proc/thread-self/net/tcp"))
+    };
+    let before = look()?;
     let ours = own_sockets().map_err(RedirectError::io("cannot read /proc/self/fd"))?;
+    // One of ours that was closed between the two looks is not somebody else's.
+    let host: Vec<Line> = look()?.into_iter().filter(|line| before.contains(line)).collect();
     let on_host = host
         .iter()
         .filter(|line| line.state == ESTABLISHED && ports.contains(&line.local.port()))
