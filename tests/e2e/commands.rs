@@ -52,7 +52,7 @@ fn line_of(text: &str, word: &str) -> usize {
 
 #[test]
 fn a_second_daemon_on_the_same_state_is_refused_and_names_the_first() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     let pid = fronted.cutover.pid().to_string();
     let second = fronted.run(&["serve"]);
     assert_ne!(second.printed.code, 0);

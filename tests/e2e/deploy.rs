@@ -7,9 +7,9 @@ use crate::harness::{engine, eventually};
 
 #[test]
 fn a_deploy_moves_everything_and_a_rollback_brings_it_back() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     let observer = fronted.shop.observer();
-    let (server, before) = (observer.server_start(), engine::starts(&fronted.shop.project));
+    let (server, before) = (observer.server_start(), fronted.starts());
     let load = fronted.load(100, 200);
     load.wait_for(100);
     fronted.deploy("migration", &[]).succeeded();
@@ -29,11 +29,12 @@ fn a_deploy_moves_everything_and_a_rollback_brings_it_back() {
     records.assert_none_failed();
     assert!(records.by_release().get("v2").is_some_and(|count| *count > 0));
     assert_eq!(observer.server_start(), server);
-    let agent = fronted.shop.container("agent");
-    let after: Vec<_> =
-        engine::starts(&fronted.shop.project).into_iter().filter(|(id, _)| *id != agent).collect();
-    let kept: Vec<_> = before.into_iter().filter(|(id, _)| *id != agent).collect();
-    assert_eq!(after, kept, "a container of the first release was restarted");
+    let after = fronted.starts();
+    let agents = engine::containers_of(&format!("{}-green", fronted.shop.project), "agent");
+    for (id, start) in before.iter().filter(|(id, _)| !agents.contains(id)) {
+        let now = after.iter().find(|(other, _)| other == id).map(|(_, start)| start);
+        assert_eq!(now, Some(start), "{id} was restarted");
+    }
     let undo = fronted.run(&["undo", &operation_of(&rollback.printed.both())]).succeeded();
     assert!(undo.printed.both().contains("r2"), "{}", undo.printed.both());
     fronted.serves("v2");
@@ -41,7 +42,7 @@ fn a_deploy_moves_everything_and_a_rollback_brings_it_back() {
 
 #[test]
 fn two_agents_never_work_at_the_same_time() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     let observer = fronted.shop.observer();
     fronted.deploy("good", &["--at-once"]).succeeded();
     let ticks = |release: &str| {
@@ -70,7 +71,7 @@ fn two_agents_never_work_at_the_same_time() {
 
 /// A failed deploy: exit code, the words of its message, and nothing left behind.
 fn check_failed_deploy(kind: &str, words: &[&str]) {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     let before = engine::belongings(&fronted.shop.project);
     let load = fronted.load(50, 100);
     load.wait_for(20);
@@ -102,7 +103,7 @@ fn a_release_that_does_not_build_leaves_the_serving_one_untouched() {
 
 #[test]
 fn migrations_that_stay_after_a_failed_deploy_are_named() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     fronted.shop.release("migration");
     let ran = fronted.deploy("crash", &[]);
     assert_eq!(ran.printed.code, 1, "{}", ran.printed.both());

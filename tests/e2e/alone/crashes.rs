@@ -39,7 +39,7 @@ fn a_killed_daemon_comes_back_with_the_same_split() {
 
 #[test]
 fn without_a_daemon_a_rollback_offline_serves_the_former_release() {
-    let mut fronted = Fronted::adopted();
+    let mut fronted = Fronted::deployed();
     fronted.deploy("good", &["--at-once"]).succeeded();
     fronted.cutover.kill();
     fronted.run(&["rollback"]).exits(69).says(&["--offline"]);
@@ -52,7 +52,7 @@ fn without_a_daemon_a_rollback_offline_serves_the_former_release() {
 
 #[test]
 fn without_a_daemon_leave_offline_gives_the_ports_back() {
-    let mut fronted = Fronted::adopted();
+    let mut fronted = Fronted::deployed();
     fronted.deploy("good", &["--at-once"]).succeeded();
     fronted.cutover.kill();
     fronted.run(&["leave", "--offline", "--yes"]).succeeded();

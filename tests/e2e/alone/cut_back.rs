@@ -28,7 +28,7 @@ fn first_line(fronted: &Fronted) -> (String, Duration, Instant) {
 
 #[test]
 fn the_first_line_of_a_rollback_stands_within_50_ms_and_no_later_request_meets_the_old_color() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     fronted.deploy("good", &["--at-once"]).succeeded();
     let load = fronted.load(300, 600);
     let mut times = Vec::new();
@@ -51,7 +51,7 @@ fn the_first_line_of_a_rollback_stands_within_50_ms_and_no_later_request_meets_t
 
 #[test]
 fn a_rollback_works_while_a_deploy_runs() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::deployed();
     fronted.deploy("good", &["--at-once"]).succeeded();
     fronted.shop.release("good");
     let mut deploy = fronted.cutover.spawn(&["deploy"]);
@@ -75,8 +75,7 @@ fn a_rollback_works_while_a_deploy_runs() {
 fn a_rollback_works_with_a_full_state_folder_and_survives_a_kill() {
     let tmpfs = Tmpfs::mount();
     let place = tmpfs.folder.clone();
-    let mut fronted = Fronted::with_state(move |_| place.clone());
-    fronted.run(&["adopt", "--yes"]).succeeded();
+    let mut fronted = Fronted::deployed_with_state(move |_| place.clone());
     fronted.deploy("good", &["--at-once"]).succeeded();
     tmpfs.fill();
     let ran = fronted.run(&["rollback"]);

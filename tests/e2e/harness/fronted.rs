@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::daemon::{Cutover, Ran};
+use super::engine;
 use super::load::{Load, Plan, VISITORS};
 use super::shop::Shop;
 use super::{eventually, wire};
@@ -19,13 +20,7 @@ pub(crate) struct Fronted {
 impl Fronted {
     /// The shop runs from plain compose; the daemon runs beside it and has taken nothing yet.
     pub(crate) fn beside() -> Self {
-        Self::with_state(|shop| shop.beside("state"))
-    }
-
-    /// The same with another place for the state.
-    pub(crate) fn with_state(place: impl Fn(&Shop) -> PathBuf) -> Self {
-        let shop = Shop::up();
-        let mut fronted = Self::unserved(shop, place);
+        let mut fronted = Self::unserved(Shop::up(), |shop| shop.beside("state"));
         fronted.cutover.serve();
         fronted
     }
@@ -46,9 +41,23 @@ impl Fronted {
         fronted
     }
 
-    /// Adopted, and v2 stands beside v1 without a user.
+    /// The database runs from plain compose, and v1 is deployed as r1, in green.
+    pub(crate) fn deployed() -> Self {
+        Self::deployed_with_state(|shop| shop.beside("state"))
+    }
+
+    /// The same with another place for the state.
+    pub(crate) fn deployed_with_state(place: impl Fn(&Shop) -> PathBuf) -> Self {
+        let mut fronted = Self::unserved(Shop::with_database(), place);
+        fronted.cutover.serve();
+        fronted.run(&["deploy"]).succeeded();
+        fronted.serves("v1");
+        fronted
+    }
+
+    /// Deployed, and v2 stands beside v1 without a user.
     pub(crate) fn with_standby(kind: &str) -> Self {
-        let fronted = Self::adopted();
+        let fronted = Self::deployed();
         fronted.deploy(kind, &["--no-traffic"]).succeeded();
         fronted
     }
@@ -77,6 +86,13 @@ impl Fronted {
     /// The release that a new client without a cookie meets at the API.
     pub(crate) fn release_now(&self) -> String {
         wire::get(self.shop.port, "/api/whoami").expect("an answer").release().to_owned()
+    }
+
+    /// The containers of both colors and of what they share, each with its start.
+    pub(crate) fn starts(&self) -> Vec<(String, String)> {
+        let app = &self.shop.project;
+        let projects = [app.clone(), format!("{app}-blue"), format!("{app}-green")];
+        projects.iter().flat_map(|project| engine::starts(project)).collect()
     }
 
     /// Waits until the public port answers from this release.

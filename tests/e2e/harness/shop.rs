@@ -47,12 +47,18 @@ impl Shop {
         shop
     }
 
-    /// A copy that runs from plain docker compose, migrated and healthy.
-    pub(crate) fn up() -> Self {
+    /// A copy whose database runs and is migrated; nothing else does.
+    pub(crate) fn with_database() -> Self {
         let shop = Self::copy();
         shop.compose(&["up", "-d", "--wait", "postgres"]).succeeded();
         shop.compose(&["build", "-q"]).succeeded();
         shop.compose(&["run", "--rm", "backend", "/shop", "migrate"]).succeeded();
+        shop
+    }
+
+    /// A copy that runs from plain docker compose, migrated and healthy.
+    pub(crate) fn up() -> Self {
+        let shop = Self::with_database();
         shop.compose(&["up", "-d", "--wait"]).succeeded();
         shop
     }
