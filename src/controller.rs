@@ -41,6 +41,8 @@ pub use cut_back::Recorded;
 pub use endpoints::Endpoints;
 pub use make::DeployRequest;
 
+pub use crate::reconciler::{Again, Mode, Tree};
+
 use live::Live;
 use mailbox::Message;
 

@@ -1,7 +1,7 @@
 //! Cutover: a blue-green and canary traffic switcher for applications that run from a compose file.
 //!
-//! This library is the program's inside; `ARCHITECTURE.md` is its map. Traffic is `cutover_proxy`'s,
-//! decisions are `cutover_model`'s, the operator's file is `cutover_config`'s.
+//! This library is the program's inside; `ARCHITECTURE.md` is its map. Traffic is the proxy's,
+//! decisions are the model's, the operator's file is the config package's.
 
 pub mod adopt;
 pub mod analysis;

@@ -123,7 +123,8 @@ macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal, $what:literal) => {
         $(#[$doc])*
         #[derive(
-            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+            Serialize, Deserialize,
         )]
         #[serde(transparent)]
         pub struct $name(pub $inner);
@@ -147,7 +148,9 @@ macro_rules! number {
                     .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
                     .and_then(|digits| digits.parse().ok())
                     .map(Self)
-                    .ok_or_else(|| malformed(text, $what, concat!("\"", $prefix, "\" and a number")))
+                    .ok_or_else(|| {
+                        malformed(text, $what, concat!("\"", $prefix, "\" and a number"))
+                    })
             }
         }
     };

@@ -2,8 +2,8 @@
 //!
 //! Pure: every value here can be built, compared and serialised, every function is total and takes
 //! time as an argument. No clock, no randomness, no runtime, no file, no network. What runs live is
-//! what replays the journal: [`rollout::decide`] says what should happen, [`rollout::evolve`] is the
-//! only way that state changes.
+//! what replays the journal: [`rollout::decide`] says what should happen, [`rollout::evolve`] is
+//! the only way that state changes.
 
 pub mod fact;
 pub mod ids;

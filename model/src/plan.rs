@@ -1,6 +1,6 @@
 //! The planner: goal against observation gives a plan of repeatable actions.
 //!
-//! Actions are data: the reconciler journals each one before it performs it, and each may run twice.
+//! Actions are data: each one is journalled before it is performed, and each may run twice.
 //! What is unknown is never taken for "not there": an unknown observation gives no destructive
 //! action, only a refusal with its reason.
 

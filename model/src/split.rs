@@ -1,7 +1,7 @@
 //! Colors, weights and the split of traffic over two colors.
 //!
-//! A split is the stable color and the canary's weight: the two shares sum to 10,000 basis points by
-//! construction. A client's slot is a fixed place 0..=9,999; it is a canary exactly when its slot
+//! A split is the stable color and the canary's weight: the two shares sum to 10,000 basis points
+//! by construction. A client's slot is a fixed place 0..=9,999; it is a canary exactly when its slot
 //! lies below the weight, so raising the weight moves clients one way only.
 
 use std::fmt;
@@ -321,9 +321,16 @@ mod tests {
         }
 
         #[test]
-        fn raising_the_weight_moves_clients_one_way(hash in any::<u64>(), a in 0u16..=10_000, b in 0u16..=10_000) {
+        fn raising_the_weight_moves_clients_one_way(
+            hash in any::<u64>(),
+            a in 0u16..=10_000,
+            b in 0u16..=10_000,
+        ) {
             let (low, high) = (a.min(b), a.max(b));
-            let at = |points| Split { stable: Color::Blue, weight: Weight::from_basis_points(points).unwrap() };
+            let at = |points| Split {
+                stable: Color::Blue,
+                weight: Weight::from_basis_points(points).unwrap(),
+            };
             let slot = Slot::from_hash(hash);
             if at(low).role(slot) == Role::Canary {
                 prop_assert_eq!(at(high).role(slot), Role::Canary);

@@ -186,8 +186,8 @@ impl Proxy {
     }
 
     /// Asks every client that came in by one of these ports to come back on a new connection: its
-    /// next answer says `Connection: close`. How many such connections are open; asked again it says
-    /// how many are left. Tunnels are counted and go on.
+    /// next answer says `Connection: close`. How many such connections are open; asked again it
+    /// says how many are left. Tunnels are counted and go on.
     pub fn part_with(&self, ports: &[u16]) -> usize {
         self.workers.iter().map(|worker| worker.watches.part_with(ports)).sum()
     }

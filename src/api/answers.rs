@@ -11,8 +11,7 @@ use cutover_model::{Color, Fact, Refusal, ReleaseId, Settle, Weight};
 use super::peer::Peer;
 use super::wire::{self, ProblemKind};
 use super::{Body, Desk, Words, actor, find, problem, problem_with, request_id, status};
-use crate::controller::{Answer, App, DeployRequest, Failure, Recorded};
-use crate::reconciler::{Again, Mode, Tree};
+use crate::controller::{Again, Answer, App, DeployRequest, Failure, Mode, Recorded, Tree};
 
 /// How long a preview link is good.
 const PREVIEW: std::time::Duration = std::time::Duration::from_secs(3_600);

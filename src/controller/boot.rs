@@ -146,7 +146,8 @@ impl Prepared {
             let ending = cutover_model::RolloutEnding::RolledBack;
             facts.push(Fact::RolloutEnded { ending });
         }
-        tracing::warn!(app = %self.settings.app, ?after, "the weights file is newer than the journal");
+        let app = &self.settings.app;
+        tracing::warn!(%app, ?after, "the weights file is newer than the journal");
         live.push(&Actor::daemon(), facts, None);
     }
 

@@ -70,7 +70,8 @@ impl App {
                 self.note_warmth(color, is_empty);
             }
             Err(why) => {
-                tracing::warn!(app = %self.settings.app, %color, %why, "endpoints are kept as known");
+                let app = &self.settings.app;
+                tracing::warn!(%app, %color, %why, "endpoints are kept as known");
             }
         }
     }

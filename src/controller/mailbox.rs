@@ -124,7 +124,7 @@ impl App {
         };
         let operation = asked.operation;
         self.write(recorder, &actor, decision.facts).await?;
-        // CRASH: the journal has the new split, the table not yet: at the next start it is published.
+        // CRASH: the journal has the new split, the table not yet: the next start publishes it.
         let mut moved = None;
         for effect in &decision.effects {
             if let Effect::Publish { split, salt } = effect {

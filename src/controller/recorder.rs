@@ -43,7 +43,7 @@ impl Recorder {
             let head = self.journal.head(&self.app).await?;
             self.in_doubt = None;
             if head == Seq(self.seq.0 + doubted) && doubted == count {
-                // CRASH: the batch stands since the attempt before; writing it again would double it.
+                // CRASH: the batch stands since the attempt before; a second time would double it.
                 self.take_in(facts, head);
                 return Ok(());
             }

@@ -45,7 +45,7 @@ fn refusals_say_so_and_change_nothing() {
     let cutover = Cutover::start(None);
     for (words, exit, text) in [
         (&["promote"][..], 4, "no rollout is going on"),
-        (&["rollback"], 4, "nothing to go back to"),
+        (&["rollback"], 4, "nowhere to go back"),
         (&["rollback", "--to", "r9"], 2, "there is no release r9"),
         (&["undo", "o9"], 2, "there is no operation o9"),
         (&["wait", "o9"], 2, "no operation o9"),

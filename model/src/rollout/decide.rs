@@ -3,6 +3,8 @@
 //! A decision lists the facts that the journal gets and the effects that the controller has. It
 //! never moves traffic to a release whose stack is not warm.
 
+mod back;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, Refusal, Way};
@@ -176,8 +178,8 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         Input::Next => next(state, asked),
         Input::Promote => promote(state, asked),
         Input::Abort => abort(state, asked),
-        Input::Rollback { to } => rollback(state, asked, *to),
-        Input::Undo { operation } => undo(state, asked, *operation),
+        Input::Rollback { to } => back::rollback(state, asked, *to),
+        Input::Undo { operation } => back::undo(state, asked, *operation),
     }
 }
 
@@ -418,149 +420,6 @@ fn abort(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
     Ok(decision
         .and(Fact::RolloutEnded { ending: RolloutEnding::Aborted })
         .and(Fact::ReleaseRejected { release, operation }))
-}
-
-fn rollback(state: &AppState, asked: &Asked, to: Option<ReleaseId>) -> Result<Decision, Refusal> {
-    let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && moved_back_last(state);
-    let target = match to {
-        Some(release) if state.standing(release).is_none() => {
-            return Err(Refusal::Unknown { what: format!("release {release}") });
-        }
-        Some(release) => release,
-        None if is_repeat => state.stable().ok_or_else(|| nowhere(state))?,
-        None => state.rollback_target().ok_or_else(|| nowhere(state))?,
-    };
-    let color = Color::BOTH.into_iter().find(|color| *state.colors.get(*color) == Some(target));
-    let Some(color) = color else {
-        return Err(gone(state, target));
-    };
-    if state.split == Split::all(color) {
-        let since = state.last_move.map(|m| (m.at, m.operation));
-        return Err(Refusal::AlreadyThere { release: target, since });
-    }
-    let from = match state.split.stable == color {
-        true => state.rollout.as_ref().map(|r| r.release).or(state.standby()),
-        false => state.stable(),
-    };
-    let mut decision = Decision::of(asked, OperationKind::Rollback { to: target, from });
-    match state.release_state(target) {
-        ReleaseState::Warm => {}
-        ReleaseState::Stopped => {
-            decision.effects.push(Effect::Wake { release: target, color });
-            return Ok(decision);
-        }
-        // The color that has traffic now can always have all of it.
-        _ if state.split.share(color) > Weight::ZERO => {}
-        _ => return Err(gone(state, target)),
-    }
-    Ok(back(decision, state, asked, (color, target, from)))
-}
-
-fn back(
-    decision: Decision,
-    state: &AppState,
-    asked: &Asked,
-    (color, target, from): (Color, ReleaseId, Option<ReleaseId>),
-) -> Decision {
-    let operation = asked.operation;
-    let mut decision = decision.go_to(state, asked, Split::all(color), state.salt);
-    if state.rollout.is_some() {
-        let ending = RolloutEnding::RolledBack;
-        decision = decision.and(Fact::RolloutEnded { ending });
-    }
-    if let Some(release) = from.filter(|from| *from != target) {
-        decision = decision.and(Fact::ReleaseRejected { release, operation });
-    }
-    if state.standing(target).is_some_and(|s| s.rejected_by.is_some()) {
-        decision = decision.and(Fact::ReleaseCleared { release: target });
-    }
-    decision
-}
-
-fn undo(state: &AppState, asked: &Asked, operation: OperationId) -> Result<Decision, Refusal> {
-    let unknown = || Refusal::Unknown { what: format!("operation {operation}") };
-    let undone = state.operations.get(&operation).ok_or_else(unknown)?;
-    let Some(moved) = &undone.moved else {
-        let why = format!("{operation} ({}) moved no traffic", undone.what.as_str());
-        return Err(Refusal::cannot(why, Vec::new()));
-    };
-    let newest = state.last_move.and_then(|m| m.operation);
-    if newest != Some(operation) {
-        if let Some(by) = state.last_move.and_then(|m| m.operation)
-            && matches!(state.operations.get(&by).map(|o| &o.what),
-                Some(OperationKind::Undo { operation: of }) if *of == operation)
-            && let Some(release) = state.serving()
-        {
-            let since = state.last_move.map(|m| (m.at, m.operation));
-            return Err(Refusal::AlreadyThere { release, since });
-        }
-        let by = newest.map_or_else(|| "the daemon".to_owned(), |id| id.to_string());
-        let why = format!("{operation} is not the newest move of traffic: {by} came after it");
-        return Err(Refusal::cannot(
-            why,
-            vec![Way::new("cutover events", "shows what came after")],
-        ));
-    }
-    if moved.colors != state.colors {
-        let why = format!("a color has another release than before {operation}");
-        return Err(Refusal::cannot(why, vec![Way::new("cutover status", "shows what runs")]));
-    }
-    for color in Color::BOTH {
-        let gains = moved.before.share(color) > state.split.share(color);
-        if gains
-            && let Some(release) = *state.colors.get(color)
-            && state.release_state(release) != ReleaseState::Warm
-        {
-            let why = format!("{release} does not run any more");
-            let way = Way::new(format!("cutover rollback --to {release}"), "starts it, then moves");
-            return Err(Refusal::cannot(why, vec![way]));
-        }
-    }
-    let mut decision = Decision::of(asked, OperationKind::Undo { operation });
-    let mut salt = state.salt;
-    if let Some(rollout) = &moved.rollout {
-        salt = rollout.salt;
-        let (release, steps) = (rollout.release, rollout.steps.clone());
-        decision = decision.and(Fact::RolloutStarted { release, salt, steps });
-    } else if state.rollout.is_some() {
-        decision = decision.and(Fact::RolloutEnded { ending: RolloutEnding::Aborted });
-    }
-    decision = decision.go_to(state, asked, moved.before, salt);
-    for (release, standing) in &state.releases {
-        if standing.rejected_by == Some(operation) {
-            decision = decision.and(Fact::ReleaseCleared { release: *release });
-        }
-    }
-    Ok(decision)
-}
-
-fn moved_back_last(state: &AppState) -> bool {
-    let by = state.last_move.and_then(|m| m.operation).and_then(|id| state.operations.get(&id));
-    matches!(by.map(|o| &o.what), Some(OperationKind::Rollback { .. } | OperationKind::Abort))
-}
-
-fn nowhere(state: &AppState) -> Refusal {
-    let why = match state.stable() {
-        Some(serving) => format!(
-            "{serving} serves, and no other release has proved itself: there is nothing to go back to"
-        ),
-        None => "no release serves yet".to_owned(),
-    };
-    Refusal::cannot(why, vec![Way::new("cutover releases", "lists what is on record")])
-}
-
-fn gone(state: &AppState, release: ReleaseId) -> Refusal {
-    let serving = state.serving().map_or("nothing".to_owned(), |r| r.to_string());
-    let why = format!("{release} has no stack any more; {serving} serves");
-    let commit = state.standing(release).and_then(|s| s.release.commit.clone());
-    let mut ways = Vec::new();
-    if let Some(commit) = commit {
-        let commit: String = commit.chars().take(12).collect();
-        let command = format!("cutover deploy --ref {commit} --again --at-once");
-        ways.push(Way::new(command, format!("makes {release}'s code a new release")));
-    }
-    ways.push(Way::new("cutover releases", "lists what is on record"));
-    Refusal::cannot(why, ways)
 }
 
 fn no_rollout(state: &AppState) -> Refusal {
