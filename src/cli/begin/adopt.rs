@@ -14,9 +14,9 @@ use crate::client::{Client, ClientError};
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-New connections on the public ports are led to Cutover by a rule; open ones stay, and no container is
-restarted. For a minute old and new are compared; on any new error the rule goes away by itself. The
-way back, at any time, is  cutover leave.
+New connections on the public ports are led to Cutover by a rule; open ones stay, and no container
+is restarted. For a minute old and new are compared; on any new error the rule goes away by itself.
+The way back, at any time, is  cutover leave.
 
 Examples:
   sudo cutover adopt --dry-run     the plan, and nothing else
