@@ -11,12 +11,13 @@ pub mod answers;
 pub mod events;
 pub mod metrics;
 pub mod peer;
+pub mod rate;
 pub mod status;
 pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, Query, Request, State};
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::analysis::Figures;
 use crate::controller::{App, Controller, Failure, fresh_salt};
 use peer::Peer;
+use rate::{Pass, Rate};
 
 /// Bytes of a request body: the largest, a note, has some hundred.
 const BODY: usize = 64 * 1024;
@@ -70,7 +72,7 @@ pub async fn serve(
     let routes = Router::new()
         .merge(public(desk.clone()))
         .merge(admin(desk.clone()))
-        .layer(middleware::from_fn_with_state(desk, guard))
+        .layer(middleware::from_fn_with_state((desk, Arc::new(Rate::default())), guard))
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
@@ -129,7 +131,7 @@ fn admin(desk: Desk) -> Router {
 
 /// Everything before a route: who calls, and whether it is a browser.
 async fn guard(
-    State(desk): State<Desk>,
+    State((desk, rate)): State<(Desk, Arc<Rate>)>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
@@ -140,6 +142,14 @@ async fn guard(
     }
     if let Err(text) = desk.door.admit(&peer) {
         return problem(wire::ProblemKind::NotPermitted, text, 77);
+    }
+    // A person who cuts back is never told to wait.
+    let is_cut_back = request.uri().path().ends_with("/rollback");
+    let pass = rate.take(peer.uid.unwrap_or(u32::MAX), Instant::now());
+    if pass == Pass::TooSoon && !is_cut_back {
+        let mut answer = problem(wire::ProblemKind::Busy, "too many requests at once", 6);
+        *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        return answer;
     }
     let is_stream = request.uri().path().ends_with("/follow")
         || request.uri().query().is_some_and(|query| query.contains("follow"));

@@ -103,8 +103,8 @@ pub(super) async fn start(
         Started::Directly { pid } => {
             let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
             session.out.talk(&format!(
-                "The daemon was started by this command{pid}: nobody restarts it if it ends. Its \
-                 log is {}",
+                "The daemon was started by this command{pid}: nobody restarts it if it ends. \
+                 Its log is {}",
                 how.log.display()
             ));
         }

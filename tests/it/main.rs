@@ -1,6 +1,7 @@
 //! Integration tests.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod admin;
 mod commands;
 mod daemon;
 mod demo;
