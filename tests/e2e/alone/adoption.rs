@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::fronted::Fronted;
+use crate::harness::fronted::{ADOPT, Fronted};
 use crate::harness::load::{Load, Plan, READERS};
 use crate::harness::own_engine::OwnEngine;
 use crate::harness::stack::Stack;
@@ -21,7 +21,7 @@ fn adopt_and_leave_under_load_fail_no_request_and_restart_nothing() {
     load.wait_for(600);
     let before = (engine::starts(&shop.project), observer.server_start());
     let sessions = observer.sessions("shop");
-    fronted.run(&["adopt", "--yes"]).succeeded().says(&["Adopted"]);
+    fronted.run(ADOPT).succeeded().says(&["Adopted"]);
     load.wait_for(600);
     let page = shop.answers(shop.port, "/");
     assert!(page.header("via").is_some(), "not through Cutover: {}", page.head);
@@ -54,7 +54,7 @@ fn adopt_behind_a_firewall_that_knows_only_the_published_port_fails_no_request()
     cutover.serve();
     let load = Load::start(Plan { address, rate: 200, clients: 200, mix: READERS });
     load.wait_for(300);
-    cutover.run(&["adopt", "--yes"]).succeeded();
+    cutover.run(ADOPT).succeeded();
     load.wait_for(300);
     let page = ask().expect("an answer");
     assert!(page.header("via").is_some(), "not through Cutover: {}", page.head);
@@ -74,8 +74,9 @@ fn adopt_behind_a_firewall_that_knows_only_the_published_port_fails_no_request()
 /// A firewall as many hosts have it: INPUT drops everything but one port.
 fn close_all_but(own: &OwnEngine, port: u16) {
     let rules = format!(
-        "table inet hostwall {{ chain input {{ type filter hook input priority 0; policy drop;
-         ct state established,related accept; iif lo accept; tcp dport {port} accept; }} }}"
+        "table inet hostwall {{\nchain input {{\n\
+         type filter hook input priority 0; policy drop;\n\
+         ct state established,related accept\niif lo accept\ntcp dport {port} accept\n}}\n}}\n"
     );
     let [program, net] = own.prefix();
     let mut nft = Command::new(program)

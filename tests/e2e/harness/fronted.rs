@@ -11,6 +11,9 @@ use super::load::{Load, Plan, VISITORS};
 use super::shop::Shop;
 use super::{eventually, wire};
 
+/// Adoption without a question, with a short comparison.
+pub(crate) const ADOPT: &[&str] = &["adopt", "--yes", "--compare", "5"];
+
 pub(crate) struct Fronted {
     // The daemon goes first: it would report the loss of its containers.
     pub(crate) cutover: Cutover,
@@ -37,7 +40,7 @@ impl Fronted {
     /// Adopted: v1 serves through Cutover as release r1.
     pub(crate) fn adopted() -> Self {
         let fronted = Self::beside();
-        fronted.cutover.run(&["adopt", "--yes"]).succeeded();
+        fronted.cutover.run(ADOPT).succeeded();
         fronted
     }
 
