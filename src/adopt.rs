@@ -14,6 +14,7 @@ pub mod owner;
 pub mod plan;
 pub mod watch;
 
+use crate::host::docker::DockerError;
 use crate::host::redirect::RedirectError;
 
 pub use owner::{Held, Owner, Published};
@@ -45,6 +46,9 @@ pub enum AdoptError {
     /// The kernel's tables could not be read.
     #[error("cannot find out who holds the public ports: {0}")]
     Look(#[source] std::io::Error),
+    /// Docker did not do what was asked.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
     /// The stack could not be put on the ports.
     #[error("docker compose could not put the release on the ports: {0}")]
     Compose(String),

@@ -11,12 +11,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cutover_model::{Redirect, ReleaseId};
+use cutover_model::{AppName, Color, Redirect, ReleaseId};
 use serde::Serialize;
 use tokio::process::Command;
 
 use super::{AdoptError, Held, Owner, list};
-use crate::host::redirect;
+use crate::host::docker::{Docker, Filter, label};
+use crate::host::{StackSettings, redirect};
 
 /// How compose is asked to put a release on the ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,8 +30,31 @@ pub struct Putting {
     pub project: String,
     /// The services that have two copies, with the image id that the release runs.
     pub images: BTreeMap<String, String>,
+    /// The services that run once: put there last, when the release's own have ended.
+    pub singletons: BTreeMap<String, String>,
     /// How long compose may take.
     pub limit: Duration,
+}
+
+/// How often a service of the operator's file runs while Cutover has the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// In both colors.
+    Twice,
+    /// In the stable color only.
+    Once,
+    /// Beside the colors: never touched.
+    Shared,
+}
+
+/// How often a service runs, by the app's settings.
+#[must_use]
+pub fn runs(stack: &StackSettings, service: &str) -> Runs {
+    match (stack.is_shared(service), stack.is_singleton(service)) {
+        (true, _) => Runs::Shared,
+        (false, true) => Runs::Once,
+        (false, false) => Runs::Twice,
+    }
 }
 
 /// What leaving does.
@@ -101,7 +125,8 @@ impl fmt::Display for LeavePlan {
                 write!(f, "Containers restarted: 0.  Database: not touched.")
             }
             Way::Put(putting) => {
-                let services: Vec<&String> = putting.images.keys().collect();
+                let services: Vec<&String> =
+                    putting.images.keys().chain(putting.singletons.keys()).collect();
                 writeln!(
                     f,
                     "  1  docker compose puts {release} on {ports}: {} in project \"{}\"",
@@ -117,12 +142,23 @@ impl fmt::Display for LeavePlan {
 }
 
 impl Putting {
+    /// Takes over the images of a release, by how often each service runs.
+    pub fn fill(&mut self, images: &BTreeMap<String, String>, runs: impl Fn(&str) -> Runs) {
+        let of = |wanted: Runs| {
+            let some = images.iter().filter(|(service, _)| runs(service) == wanted);
+            some.map(|(service, id)| (service.clone(), id.clone())).collect()
+        };
+        self.images = of(Runs::Twice);
+        self.singletons = of(Runs::Once);
+    }
+
     /// The override that pins each service to the image of the release; JSON is YAML, too.
     #[must_use]
     pub fn pins(&self) -> String {
         let services: BTreeMap<&String, serde_json::Value> = self
             .images
             .iter()
+            .chain(&self.singletons)
             .map(|(service, image)| {
                 (service, serde_json::json!({ "image": image, "pull_policy": "never" }))
             })
@@ -130,7 +166,11 @@ impl Putting {
         serde_json::json!({ "services": services }).to_string()
     }
 
-    fn arguments(&self, pins: &std::path::Path) -> Vec<std::ffi::OsString> {
+    fn arguments(
+        &self,
+        pins: &std::path::Path,
+        services: &BTreeMap<String, String>,
+    ) -> Vec<std::ffi::OsString> {
         let mut arguments: Vec<std::ffi::OsString> = vec!["compose".into()];
         arguments.extend(["-p".into(), self.project.clone().into()]);
         arguments.extend(["--project-directory".into(), self.folder.clone().into()]);
@@ -143,21 +183,37 @@ impl Putting {
             arguments.push(word.into());
         }
         arguments.push("--".into());
-        arguments.extend(self.images.keys().map(Into::into));
+        arguments.extend(services.keys().map(Into::into));
         arguments
     }
 
-    /// Runs compose; returns when the containers are up and, where they have a health check, well.
+    /// Puts the services with two copies on the ports; returns when they are up and, where they
+    /// have a health check, well.
     ///
     /// # Errors
     /// [`AdoptError::Compose`] with compose's last lines. The rule still stands then.
     pub async fn put(&self) -> Result<(), AdoptError> {
+        self.up(&self.images).await
+    }
+
+    /// Puts the services that run once; only when the release's own have ended.
+    ///
+    /// # Errors
+    /// As [`Putting::put`].
+    pub async fn put_singletons(&self) -> Result<(), AdoptError> {
+        self.up(&self.singletons).await
+    }
+
+    async fn up(&self, services: &BTreeMap<String, String>) -> Result<(), AdoptError> {
+        if services.is_empty() {
+            return Ok(());
+        }
         let failed = |error: std::io::Error| AdoptError::Compose(error.to_string());
         let pins = tempfile::Builder::new().suffix(".json").tempfile().map_err(failed)?;
         std::fs::write(pins.path(), self.pins()).map_err(failed)?;
         let mut command = Command::new("docker");
         command
-            .args(self.arguments(pins.path()))
+            .args(self.arguments(pins.path(), services))
             .current_dir(&self.folder)
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true);
@@ -175,6 +231,24 @@ impl Putting {
         let last = lines.iter().skip(lines.len().saturating_sub(3)).copied();
         Err(AdoptError::Compose(last.collect::<Vec<_>>().join("; ")))
     }
+}
+
+/// Removes the containers of our own stacks of an app, once nothing goes to them any more. What
+/// plain compose runs, and the containers that keep images, stay.
+///
+/// # Errors
+/// [`AdoptError::Docker`] when the engine does not answer or refuses.
+pub async fn remove_stacks(docker: &Docker, app: &AppName) -> Result<usize, AdoptError> {
+    let mut removed = 0;
+    for color in Color::BOTH {
+        let project = Filter::project(&format!("{app}-{color}"));
+        for container in docker.containers(&project.label(label::APP, app.as_str())).await? {
+            docker.stop(&container, None).await?;
+            docker.remove(&container).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// Takes the rule away, last of all.
@@ -206,6 +280,7 @@ mod tests {
                 files: vec!["compose.yml".into()],
                 project: "shop".into(),
                 images: [("backend".into(), "sha256:b2".into())].into(),
+                singletons: [("agent".into(), "sha256:a2".into())].into(),
                 limit: Duration::from_secs(60),
             },
         }
@@ -242,7 +317,8 @@ mod tests {
     #[test]
     fn compose_is_asked_for_exactly_the_services_with_two_copies() {
         let putting = situation("shop", vec![]).putting;
-        let arguments = putting.arguments(std::path::Path::new("/pins.json"));
+        let pins = std::path::Path::new("/pins.json");
+        let arguments = putting.arguments(pins, &putting.images);
         let text: Vec<_> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
         assert_eq!(
             text.join(" "),
@@ -251,7 +327,8 @@ mod tests {
         );
         assert_eq!(
             putting.pins(),
-            r#"{"services":{"backend":{"image":"sha256:b2","pull_policy":"never"}}}"#
+            r#"{"services":{"agent":{"image":"sha256:a2","pull_policy":"never"},"#.to_owned()
+                + r#""backend":{"image":"sha256:b2","pull_policy":"never"}}}"#
         );
     }
 

@@ -11,10 +11,13 @@ use std::sync::Arc;
 
 use cutover_model::fact::{Ending, Fact, OperationKind};
 use cutover_model::rollout::{AppState, evolve};
-use cutover_model::{Actor, AppName, Color, Happened, Millis, OperationId, ReleaseId, Seq, Split};
+use cutover_model::{
+    Actor, AppName, Color, Happened, Millis, OperationId, ReleaseId, ReleaseState, Seq, Split,
+};
 
 use super::leave::{self, LeavePlan, Way};
 use super::{AdoptError, Published, owner};
+use crate::host::Docker;
 use crate::journal::weights::{Newer, WeightsFile};
 use crate::journal::{JournalError, StateLock, Store, codec, lock, weights};
 
@@ -174,26 +177,28 @@ impl Asleep {
         mut putting: leave::Putting,
         ports: Vec<u16>,
         published: &[Published],
-        is_colored: impl Fn(&str) -> bool,
+        runs: impl Fn(&str) -> leave::Runs,
     ) -> Result<LeavePlan, OfflineError> {
         let nowhere = |text: &str| OfflineError::Nowhere(text.into());
         let release = self.state.serving().ok_or_else(|| nowhere("no release serves"))?;
         let standing =
             self.state.standing(release).ok_or_else(|| nowhere("the release is not on record"))?;
-        let images = standing.release.images.iter().filter(|(service, _)| is_colored(service));
-        putting.images = images.map(|(service, id)| (service.clone(), id.clone())).collect();
+        putting.fill(&standing.release.images, runs);
         let held = owner::find(&ports, published).map_err(AdoptError::Look)?;
         let runs_in = standing.release.project.clone();
         Ok(leave::plan(leave::Situation { release, runs_in, ports, held, putting }))
     }
 
-    /// Gives the ports back: compose first where needed, then the rule goes, then it is recorded.
+    /// Gives the ports back: compose first where needed, then the rule goes, then it is recorded,
+    /// then our own stacks go.
     ///
     /// # Errors
-    /// When compose, the rule or the record fail; the rule stands until compose has succeeded.
+    /// When compose, the rule, the record or Docker fail; the rule stands until compose has
+    /// succeeded.
     pub async fn leave(
         &self,
         plan: &LeavePlan,
+        docker: &Docker,
         actor: &Actor,
         now: Millis,
     ) -> Result<(), OfflineError> {
@@ -204,7 +209,12 @@ impl Asleep {
         leave::give_back(self.state.redirect.as_ref()).await?;
         // CRASH: the rule is gone and the journal says it stands: the next start sets it again, and
         // leaving once more is the same as now.
-        self.record_leave(lock, actor, now)
+        self.record_leave(lock, actor, now)?;
+        leave::remove_stacks(docker, &self.app).await?;
+        if let Way::Put(putting) = &plan.way {
+            putting.put_singletons().await?;
+        }
+        Ok(())
     }
 
     fn record_leave(
@@ -215,11 +225,13 @@ impl Asleep {
     ) -> Result<(), OfflineError> {
         let operation = self.state.newest_operation.next();
         let what = OperationKind::Leave;
-        let facts = [
-            Fact::OperationStarted { operation, what, request: None },
-            Fact::PortsGiven,
-            Fact::OperationEnded { operation, ending: Ending::Done },
-        ];
+        let mut facts =
+            vec![Fact::OperationStarted { operation, what, request: None }, Fact::PortsGiven];
+        let colors = Color::BOTH.map(|color| *self.state.colors.get(color));
+        for release in colors.into_iter().flatten() {
+            facts.push(Fact::ReleaseIs { release, state: ReleaseState::Gone });
+        }
+        facts.push(Fact::OperationEnded { operation, ending: Ending::Done });
         let (mut state, mut encoded) = (self.state.clone(), Vec::new());
         for fact in facts {
             let happened =

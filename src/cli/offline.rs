@@ -3,6 +3,7 @@
 //! Only the words are here; what is read and written, and that a daemon which lives after all is
 //! never overruled, is the adoption's offline part.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use cutover_model::{Actor, AppName, Millis, ReleaseId};
 use super::exit::Exit;
 use super::failure::CliError;
 use super::session::Session;
-use crate::adopt::leave::{LeavePlan, Putting};
+use crate::adopt::leave::{self, LeavePlan, Putting};
 use crate::adopt::offline::start::{self, Start, Started};
 use crate::adopt::offline::{self, Asleep, Need, OfflineError};
 use crate::client::ClientError;
@@ -146,6 +147,7 @@ pub(super) async fn rollback(session: &Session, to: Option<ReleaseId>) -> Result
 pub(super) struct Leaving {
     asleep: Asleep,
     pub(super) plan: LeavePlan,
+    docker: Docker,
 }
 
 /// The plan of `leave --offline`; nothing happens.
@@ -171,19 +173,20 @@ pub(super) async fn leaving(session: &Session) -> Result<Leaving, CliError> {
         folder: stack.folder.clone(),
         files: stack.compose_files.clone(),
         project,
-        images: std::collections::BTreeMap::new(),
+        images: BTreeMap::new(),
+        singletons: BTreeMap::new(),
         limit: PUT,
     };
-    let is_colored = |service: &str| !stack.is_shared(service);
-    let plan = asleep.leave_plan(putting, ports, &published, is_colored)?;
-    Ok(Leaving { asleep, plan })
+    let plan =
+        asleep.leave_plan(putting, ports, &published, |service| leave::runs(&stack, service))?;
+    Ok(Leaving { asleep, plan, docker })
 }
 
 /// `leave --offline`.
 pub(super) async fn leave(session: &Session, leaving: Leaving) -> Result<Exit, CliError> {
-    let Leaving { asleep, plan } = leaving;
+    let Leaving { asleep, plan, docker } = leaving;
     let actor = Actor(std::env::var("USER").unwrap_or_else(|_| "root".to_owned()));
-    asleep.leave(&plan, &actor, now()).await?;
+    asleep.leave(&plan, &docker, &actor, now()).await?;
     let at = session.clock.exact(now().0);
     let release = plan.release;
     session.out.text(&format!("{at}  DONE: {release} runs from plain docker compose again."));

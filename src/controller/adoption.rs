@@ -3,6 +3,7 @@
 //! The intent stands in the journal before the rule stands on the host, and the rule is the last
 //! thing to come and the last to go. No container is started, stopped or restarted by an adoption.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -268,16 +269,15 @@ impl App {
         let (project, published) = reconciler.operators(stack, &self.settings.ports).await?;
         let ports = self.settings.ports.clone();
         let held = owner::find(&ports, &published).map_err(|error| error.to_string())?;
-        let is_colored = |service: &str| !stack.is_shared(service);
-        let images = standing.release.images.iter();
-        let images = images.filter(|(service, _)| is_colored(service));
-        let putting = Putting {
+        let mut putting = Putting {
             folder: stack.folder.clone(),
             files: stack.compose_files.clone(),
             project,
-            images: images.map(|(service, id)| (service.clone(), id.clone())).collect(),
+            images: BTreeMap::new(),
+            singletons: BTreeMap::new(),
             limit: PUT,
         };
+        putting.fill(&standing.release.images, |service| leave::runs(stack, service));
         let runs_in = standing.release.project.clone();
         Ok(leave::plan(Situation { release, runs_in, ports, held, putting }))
     }
@@ -325,6 +325,9 @@ impl App {
         let drains = Color::BOTH.map(|color| self.drain_left(operation, color));
         futures_util::future::join_all(drains).await;
         self.clear_left(operation, &plan).await?;
+        if let Way::Put(putting) = &plan.way {
+            putting.put_singletons().await.map_err(|error| error.to_string())?;
+        }
         Ok(format!("{} runs from plain docker compose again. Cutover is idle.", plan.release))
     }
 

@@ -154,6 +154,7 @@ impl Project {
             files: vec!["compose.yml".into()],
             project: self.name.clone(),
             images: [("frontend".to_owned(), self.image())].into(),
+            singletons: [].into(),
             limit: Duration::from_secs(60),
         }
     }

@@ -129,10 +129,14 @@ fn leaving_puts_what_serves_on_the_ports_without_the_shared_services() {
         files: vec!["compose.yml".into()],
         project: "shop".into(),
         images: [].into(),
+        singletons: [].into(),
         limit: std::time::Duration::from_secs(1),
     };
-    let colored = |service: &str| service != "postgres";
-    let plan = asleep.leave_plan(putting, vec![80], &[], colored).unwrap();
+    let runs = |service: &str| match service {
+        "postgres" => leave::Runs::Shared,
+        _ => leave::Runs::Twice,
+    };
+    let plan = asleep.leave_plan(putting, vec![80], &[], runs).unwrap();
     assert_eq!(plan.release, ReleaseId(2));
     let Way::Put(putting) = plan.way else { panic!("r2 does not run in the operator's project") };
     assert_eq!(putting.images, [("backend".to_owned(), "sha256:b2".to_owned())].into());
@@ -147,6 +151,8 @@ fn leaving_is_recorded_so_that_the_next_start_sets_no_rule() {
     asleep.record_leave(lock, &Actor("root".into()), NOW).unwrap();
     let after = look(folder.path(), None).unwrap();
     assert_eq!(after.state.redirect, None);
+    // The app can be adopted again: the ports that compose holds now are no mistake.
+    assert_eq!((after.state.stable(), after.state.standby()), (None, None));
     let operation = after.state.operations.values().next_back().unwrap();
     assert_eq!(operation.what, OperationKind::Leave);
     assert!(operation.ended.is_some());
