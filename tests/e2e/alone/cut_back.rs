@@ -61,7 +61,8 @@ fn a_rollback_works_while_a_deploy_runs() {
     let mut stdout = BufReader::new(stdout);
     stdout.read_line(&mut begun).expect("a line");
     let (line, took, _) = first_line(&fronted);
-    assert!(took < FIRST_LINE * 4, "{took:?}: {line}");
+    // It shares the machine with a build, so that only waiting for the deploy would show.
+    assert!(took < Duration::from_secs(2), "{took:?}: {line}");
     fronted.serves("v1");
     stdout.read_to_string(&mut begun).expect("the other lines");
     let status = eventually("the deploy ends", Duration::from_secs(120), || {
@@ -81,7 +82,7 @@ fn a_rollback_works_with_a_full_state_folder_and_survives_a_kill() {
     let ran = fronted.run(&["rollback"]);
     let said = ran.printed.both();
     assert!(said.contains("all traffic is on r1"), "{said}");
-    assert!(said.contains("not yet"), "it must say that it is not recorded: {said}");
+    assert!(said.contains("Not in the journal yet"), "it must say that it is not recorded: {said}");
     fronted.serves("v1");
     fronted.cutover.kill();
     fronted.cutover.serve();
