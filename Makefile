@@ -4,17 +4,23 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= $(if $(CI),never,auto)
 APP := examples/shop/app/Cargo.toml
 
-.PHONY: demo setup test check e2e help
+.PHONY: demo setup test check e2e bench help
 
 help:
 	@echo "make demo    the main job on your terminal: no Docker, no configuration"
 	@echo "make test    everything, with real containers and PostgreSQL (sets the machine up)"
 	@echo "make check   format, lints, documentation and the tests that need no Docker"
 	@echo "make e2e     only the tests with real containers; make e2e T=NAME for some of them"
+	@echo "make bench   CPU per request, side by side with nginx and HAProxy"
 	@echo "make setup   packages, engine and images for make test"
 
 demo:
 	cargo run -- demo
+
+# CPU per request beside nginx and HAProxy, in one run; needs wrk and the peers from Debian.
+bench:
+	cargo build --release -p cutover-proxy --example bench_proxy
+	bench/compare.py
 
 setup:
 	scripts/setup

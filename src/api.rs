@@ -268,7 +268,21 @@ macro_rules! command {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-command!(shift, wire::Shift, |body| Input::Shift { weight: body.weight, salt: fresh_salt() });
+async fn shift(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+    Body(body): Body<wire::Shift>,
+) -> Response {
+    let steps = match find(&desk, &app) {
+        Ok(app) => app.settings.steps.clone(),
+        Err(answer) => return answer,
+    };
+    let input = Input::Shift { weight: body.weight, salt: fresh_salt(), steps };
+    carry_out(&desk, &app, &peer, &headers, input).await
+}
+
 command!(next, Nothing, |_body| Input::Next);
 command!(promote, Nothing, |_body| Input::Promote);
 command!(abort, Nothing, |_body| Input::Abort);

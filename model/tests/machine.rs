@@ -188,12 +188,12 @@ fn a_static_app_shifts_both_ways_without_a_deploy() {
     app.make(ReleaseId(1), Color::Blue);
     app.make(ReleaseId(2), Color::Green);
     app.record(Fact::ReleaseProven { release: ReleaseId(1) });
-    app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(1) }).unwrap();
-    app.ask(Input::Shift { weight: Weight::FULL, salt: Salt(2) }).unwrap();
+    app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(1), steps: Vec::new() }).unwrap();
+    app.ask(Input::Shift { weight: Weight::FULL, salt: Salt(2), steps: Vec::new() }).unwrap();
     assert_eq!(app.state.stable(), Some(ReleaseId(2)));
     app.ask(Input::Rollback { to: None }).unwrap();
     assert_eq!(app.state.stable(), Some(ReleaseId(1)));
-    app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(3) }).unwrap();
+    app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(3), steps: Vec::new() }).unwrap();
     assert_eq!(app.state.split.weight, points_of(1_000));
     assert!(app.ask(Input::Deploy).is_err());
 }
@@ -230,9 +230,11 @@ fn step(app: &mut App, step: &Move) {
     let before = app.state.clone();
     let result = match step {
         Move::Deploy(settle) => app.deploy(*settle).map(|_| Decision::default()),
-        Move::Shift(points) => {
-            app.ask(Input::Shift { weight: points_of(*points), salt: Salt(u64::from(*points)) })
-        }
+        Move::Shift(points) => app.ask(Input::Shift {
+            weight: points_of(*points),
+            salt: Salt(u64::from(*points)),
+            steps: Vec::new(),
+        }),
         Move::Next => app.ask(Input::Next),
         Move::Promote => app.ask(Input::Promote),
         Move::Abort => app.ask(Input::Abort),

@@ -140,11 +140,12 @@ fn holders() -> HashMap<u64, Process> {
         let Ok(inodes) = left::sockets_of(&entry.path().join("fd")) else { continue };
         let name = name_of(&entry.path());
         for inode in inodes {
-            // A master and its workers share the socket: the master was there first.
+            // A master and its workers share the socket: the one that is nobody's child holds it.
+            // Numbers of processes wrap around, so the lower one need not be the older one.
             holders
                 .entry(inode)
                 .and_modify(|known: &mut Process| {
-                    if pid < known.pid {
+                    if parent_of(known.pid) == Some(pid) {
                         *known = Process { pid, name: name.clone() };
                     }
                 })
@@ -152,6 +153,13 @@ fn holders() -> HashMap<u64, Process> {
         }
     }
     holders
+}
+
+/// The process that started this one.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; what follows it does not.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The program's name: the command's file name where the kernel's own is cut at 15 bytes.

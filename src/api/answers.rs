@@ -234,7 +234,14 @@ pub async fn preview(State(desk): State<Desk>, Path(name): Path<String>, words: 
     let route = app.settings.spec.routes.first();
     let path = route.map_or("/", |route| route.path.as_str());
     let host = route.and_then(|route| route.host.clone()).unwrap_or_else(|| {
-        desk.listen.first().map_or_else(|| "localhost".to_owned(), ToString::to_string)
+        // An address that means "all" is none to type into a browser.
+        desk.listen.first().map_or_else(
+            || "localhost".to_owned(),
+            |listen| match listen.ip().is_unspecified() {
+                true => format!("localhost:{}", listen.port()),
+                false => listen.to_string(),
+            },
+        )
     });
     Json(wire::Preview {
         schema: wire::schema::PREVIEW.to_owned(),

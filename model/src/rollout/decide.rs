@@ -41,6 +41,8 @@ pub enum Input {
         weight: Weight,
         /// The salt, if this begins a rollout.
         salt: Salt,
+        /// The recipe, if this begins a rollout.
+        steps: Vec<Step>,
     },
     /// Go to the next step of the recipe; after the last one, promote.
     Next,
@@ -174,7 +176,7 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         Input::Ready { release, settle, steps, salt, .. } => {
             ready(state, asked, *release, *settle, (steps, *salt))
         }
-        Input::Shift { weight, salt } => shift(state, asked, *weight, *salt),
+        Input::Shift { weight, salt, steps } => shift(state, asked, *weight, (*salt, steps)),
         Input::Next => next(state, asked),
         Input::Promote => promote(state, asked),
         Input::Abort => abort(state, asked),
@@ -357,7 +359,12 @@ fn candidate(state: &AppState) -> Result<ReleaseId, Refusal> {
     Ok(release)
 }
 
-fn shift(state: &AppState, asked: &Asked, weight: Weight, salt: Salt) -> Result<Decision, Refusal> {
+fn shift(
+    state: &AppState,
+    asked: &Asked,
+    weight: Weight,
+    (salt, steps): (Salt, &[Step]),
+) -> Result<Decision, Refusal> {
     let release = candidate(state)?;
     if weight == state.split.weight && (state.rollout.is_some() || weight == Weight::ZERO) {
         return Err(Refusal::SameWeight { split: state.split });
@@ -366,7 +373,7 @@ fn shift(state: &AppState, asked: &Asked, weight: Weight, salt: Salt) -> Result<
     let salt = match &state.rollout {
         Some(rollout) => rollout.salt,
         None => {
-            let steps = Vec::new();
+            let steps = steps.to_vec();
             decision = decision.and(Fact::RolloutStarted { release, salt, steps });
             salt
         }
