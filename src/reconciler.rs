@@ -6,9 +6,15 @@
 //! INVARIANT: an action looks first and may run twice.
 
 mod adopting;
+mod looking;
+mod making;
+mod migrating;
 mod perform;
+mod preflight;
+mod tending;
 
 pub use adopting::Running;
+pub use tending::{Tended, Unserved, View};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::adopt::Published;
 use crate::host::docker::{Events, Watch};
-use crate::host::{Endpoint, StackSettings};
+use crate::host::{Endpoint, StackSettings, probe};
 
 /// Runs plans.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +109,7 @@ pub struct Work {
     pub probe: Option<ProbeTarget>,
     /// Whether a singleton was started.
     pub moved_singletons: bool,
-    made: perform::Making,
+    made: making::Making,
 }
 
 impl Work {
@@ -121,7 +127,7 @@ impl Work {
             migration: None,
             probe: None,
             moved_singletons: false,
-            made: perform::Making::default(),
+            made: making::Making::default(),
         }
     }
 
@@ -199,6 +205,15 @@ pub enum Stopped {
     Stopping,
 }
 
+/// Asks a color once, on the path that traffic takes; how long the answer took.
+///
+/// # Errors
+/// What it answered instead.
+pub async fn ask_once(target: &ProbeTarget) -> Result<Duration, String> {
+    let passed = probe::probe_once(&perform::probe_spec(target)).await;
+    passed.map(|passed| passed.latency).map_err(|error| error.to_string())
+}
+
 impl Reconciler {
     /// Runs the actions in order; the first failure ends it.
     ///
@@ -268,7 +283,7 @@ impl Reconciler {
 
     /// Removes what a release has outside of its stack.
     pub async fn forget(&self, stack: &StackSettings, release: ReleaseId) {
-        perform::forget(stack, release).await;
+        making::forget(stack, release).await;
     }
 
     /// The proven endpoints of a project, by service.
@@ -280,7 +295,7 @@ impl Reconciler {
         stack: &StackSettings,
         project: &str,
     ) -> Result<BTreeMap<ServiceName, Vec<Endpoint>>, String> {
-        perform::endpoints(stack, project).await
+        looking::endpoints(stack, project).await
     }
 
     /// The newest log lines of a release's services, or of one: service and line, oldest first.
@@ -294,7 +309,31 @@ impl Reconciler {
         service: Option<&str>,
         tail: usize,
     ) -> Result<Vec<(String, String)>, String> {
-        perform::logs(stack, of, service, tail).await
+        looking::logs(stack, of, service, tail).await
+    }
+
+    /// The migrations that a deploy's release has added so far; empty where it is not known.
+    pub async fn migrated(&self, stack: &StackSettings, work: &Work) -> Vec<String> {
+        let Ok(docker) = perform::docker(stack).await else { return Vec::new() };
+        migrating::added(&docker, work).await.unwrap_or_default()
+    }
+
+    /// The operator's own project, by the releases that are there; `None`: none of them tells.
+    pub async fn operators_project(
+        &self,
+        stack: &StackSettings,
+        releases: ByColor<Option<ReleaseId>>,
+        projects: &ByColor<Option<String>>,
+    ) -> Option<String> {
+        tending::operators_project(stack, releases, projects).await
+    }
+
+    /// Looks at the operator's project and mends what can be mended.
+    ///
+    /// # Errors
+    /// Why Docker could not be asked or did not do it.
+    pub async fn tend(&self, stack: &StackSettings, view: &View) -> Result<Tended, String> {
+        tending::tend(stack, view).await
     }
 
     /// Follows Docker's events about an app's projects.
@@ -308,7 +347,7 @@ impl Reconciler {
         let Some(project) = project else {
             return Observation { containers: Seen::Known(Containers::default()) };
         };
-        let containers = match perform::count(stack, project).await {
+        let containers = match looking::count(stack, project).await {
             Ok(containers) => Seen::Known(containers),
             Err(why) => Seen::Unknown(why),
         };

@@ -18,6 +18,8 @@ pub struct HostRoom {
     pub memory_free: Option<u64>,
     /// All memory, bytes.
     pub memory_total: Option<u64>,
+    /// Swap that is not used, bytes.
+    pub swap_free: Option<u64>,
     /// Free disk where the state folder is, bytes.
     pub state_disk_free: Option<u64>,
     /// Free disk where Docker keeps images and volumes, bytes.
@@ -31,6 +33,7 @@ pub fn room(state: &Path, docker_root: &Path) -> HostRoom {
     HostRoom {
         memory_free: meminfo_field(&meminfo, "MemAvailable:"),
         memory_total: meminfo_field(&meminfo, "MemTotal:"),
+        swap_free: meminfo_field(&meminfo, "SwapFree:"),
         state_disk_free: disk_free(state),
         docker_disk_free: disk_free(docker_root),
     }

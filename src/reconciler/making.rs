@@ -1,0 +1,224 @@
+//! A release is made: sources fixed and colored, images built, pulled and pinned; and forgotten.
+//!
+//! Nothing here starts a container or touches what runs. Whether there is room for a second copy is
+//! asked before anything is built; that is in `preflight`. What is written stands below the release's
+//! folder and worktree, and goes with [`forget`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cutover_model::{Color, LineLevel, Release, ReleaseId};
+use tokio::sync::mpsc;
+
+use super::perform::{Text, docker, made, release_folder, say, text, worktree};
+use super::{Again, Report, Tree, Work, migrating, preflight};
+use crate::host::compose::{self, Cache, ColorTarget, ColoredStack, Compose};
+use crate::host::docker::Docker;
+use crate::host::{StackSettings, files, git, stack};
+
+/// How long a build may take.
+const BUILD: Duration = Duration::from_secs(3_600);
+/// How long a pull may take.
+const PULL: Duration = Duration::from_secs(1_800);
+
+/// What a deploy's actions hand on.
+#[derive(Debug, Default)]
+pub(super) struct Making {
+    pub(super) record: Option<Release>,
+    pub(super) stack: Option<ColoredStack>,
+    commit: Option<git::Commit>,
+    /// The migrations that the database had before any of this release could run.
+    pub(super) migrations: Option<Vec<String>>,
+    /// The repository's top folder.
+    root: Option<PathBuf>,
+}
+
+/// Fixes the sources and writes the color's compose file.
+pub(super) async fn render(
+    settings: &StackSettings,
+    release: ReleaseId,
+    color: Color,
+    work: &mut Work,
+    reports: &mpsc::Sender<Report>,
+) -> Text {
+    let head = git::head(&settings.folder).await.map_err(text)?;
+    let mut source = None;
+    if let Some(head) = &head {
+        let commit = match (&work.reference, work.mode.tree) {
+            (Some(reference), _) => git::resolve(&head.root, reference).await.map_err(text)?,
+            (None, Tree::Dirty) => git::snapshot(&head.root).await.map_err(text)?,
+            (None, Tree::Commit) => head.commit.clone(),
+        };
+        refuse_rejected(work, &commit)?;
+        if work.mode.tree == Tree::Commit && work.reference.is_none() && !head.dirty.is_empty() {
+            let files: Vec<&str> = head.dirty.iter().take(5).map(String::as_str).collect();
+            let note = format!(
+                "not in this release: {} changed, but not committed (--dirty takes them along)",
+                files.join(", ")
+            );
+            say(reports, LineLevel::Note, "note", note).await;
+        }
+        let tree = git::add_worktree(&head.root, &commit.id, &worktree(settings, release))
+            .await
+            .map_err(text)?;
+        let app = settings.app.as_str();
+        git::keep(&head.root, app, &release.to_string(), &commit.id).await.map_err(text)?;
+        work.made.root = Some(head.root.clone());
+        work.made.commit = Some(commit);
+        source = Some(tree);
+    } else if work.reference.is_some() {
+        return Err(format!(
+            "{} is not a git repository, so --ref means nothing",
+            settings.folder.display()
+        ));
+    }
+    let mut compose = Compose::new(settings);
+    if let Some(tree) = &source {
+        let placed: Option<Vec<PathBuf>> = settings
+            .compose_files
+            .iter()
+            .map(|path| tree.place_of(&settings.folder.join(path)))
+            .collect();
+        if let Some(placed) = placed {
+            compose = compose.with_files(placed);
+        }
+    }
+    let rendered = compose.render(&settings.project(color)).await.map_err(text)?;
+    let folder = release_folder(settings, release);
+    let target = ColorTarget { color, release, folder, source };
+    let stack = compose::color(&rendered, settings, &target)
+        .map_err(|problems| compose::ComposeError::Problems(problems).to_string())?;
+    for note in &stack.notes {
+        say(reports, LineLevel::Note, "note", note.clone()).await;
+    }
+    work.made.stack = Some(stack);
+    let named = match &work.made.commit {
+        Some(commit) => format!("{release} = {} \"{}\"", short(&commit.id), commit.subject),
+        None => format!("{release}, from {}", settings.folder.display()),
+    };
+    Ok(Some(format!("{named}, into {color}")))
+}
+
+fn short(commit: &str) -> String {
+    commit.chars().take(7).collect()
+}
+
+fn refuse_rejected(work: &Work, commit: &git::Commit) -> Result<(), String> {
+    let rejected = work.rejected.iter().find(|(_, id)| id.as_deref() == Some(commit.id.as_str()));
+    match rejected {
+        Some((release, _)) if work.mode.again == Again::Refused => Err(format!(
+            "{} is the commit of {release}, which was rolled back. Commit a fix, or deploy it all \
+             the same: cutover deploy --again",
+            short(&commit.id)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Builds, pulls and pins; from here on the release is on record.
+pub(super) async fn images(
+    settings: &StackSettings,
+    release: ReleaseId,
+    work: &mut Work,
+    reports: &mpsc::Sender<Report>,
+) -> Text {
+    let docker = docker(settings).await?;
+    let stack = made(work)?.clone();
+    preflight::room(settings, &docker, &stack, work, reports).await?;
+    let folder = release_folder(settings, release);
+    let built = bring(settings, &docker, &stack, release).await?;
+    let ids = stack::resolve_images(&docker, &stack).await.map_err(text)?;
+    let file = stack.with_images(&ids).map_err(|missing| {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        format!("no image for {}", names.join(", "))
+    })?;
+    let contents = files::release_files(&settings.folder, &stack, &file).await.map_err(text)?;
+    let manifest = files::write_release(&folder, contents).await.map_err(text)?;
+    for id in ids.values() {
+        let (app, release) = (settings.app.as_str(), release.to_string());
+        docker.pin_image(id, app, &release).await.map_err(text)?;
+    }
+    work.made.migrations = migrating::applied(&docker, &stack).await;
+    let commit = work.made.commit.clone();
+    work.made.record = Some(Release {
+        id: release,
+        color: stack.color,
+        project: stack.project.clone(),
+        commit: commit.as_ref().map(|commit| commit.id.clone()),
+        title: commit.map(|commit| commit.subject).unwrap_or_default(),
+        images: ids.into_iter().map(|(service, id)| (service.to_string(), id)).collect(),
+        env_files: manifest
+            .files
+            .into_iter()
+            .map(|(path, hash)| (path.display().to_string(), hash))
+            .filter(|(path, _)| path.contains("env"))
+            .collect(),
+        migrations: work.made.migrations.clone(),
+        folder: folder.display().to_string(),
+        made_at: cutover_model::Millis(jiff::Timestamp::now().as_millisecond()),
+    });
+    Ok(Some(match built.as_slice() {
+        [] => "images as they are".to_owned(),
+        names => names.join(", "),
+    }))
+}
+
+/// Builds and pulls what is not there; the names of what was built.
+async fn bring(
+    settings: &StackSettings,
+    docker: &Docker,
+    stack: &ColoredStack,
+    release: ReleaseId,
+) -> Result<Vec<String>, String> {
+    let compose = Compose::new(settings);
+    let mut built = Vec::new();
+    if let Some(build_file) = &stack.build_file {
+        let file = settings.state.join("builds").join(format!("{release}.json"));
+        let bytes = serde_json::to_vec_pretty(build_file).map_err(text)?;
+        files::write_file(&file, bytes).await.map_err(text)?;
+        let generated = compose::Generated { project: stack.project.clone(), file, env_file: None };
+        compose.build(&generated, Cache::Use, BUILD, None).await.map_err(text)?;
+        built = build_file["services"]
+            .as_object()
+            .map(|services| services.keys().cloned().collect())
+            .unwrap_or_default();
+        drop(std::fs::remove_file(&generated.file));
+    }
+    let missing = stack::missing_images(docker, stack).await.map_err(text)?;
+    if !missing.is_empty() {
+        let file = settings.state.join("builds").join(format!("{release}-pull.json"));
+        let bytes = serde_json::to_vec_pretty(&stack.file).map_err(text)?;
+        files::write_file(&file, bytes).await.map_err(text)?;
+        let generated = compose::Generated { project: stack.project.clone(), file, env_file: None };
+        let names: Vec<&str> = missing.iter().map(|service| service.as_str()).collect();
+        let pulled = compose.pull(&generated, &names, PULL, None).await.map_err(text);
+        drop(std::fs::remove_file(&generated.file));
+        pulled?;
+    }
+    Ok(built)
+}
+
+/// Removes what a release has outside of its stack: folder, worktree, pins, ref.
+pub(super) async fn forget(settings: &StackSettings, release: ReleaseId) {
+    let name = release.to_string();
+    if let Ok(Some(head)) = git::head(&settings.folder).await {
+        log(git::remove_worktree(&head.root, &worktree(settings, release)).await);
+        log(git::forget(&head.root, settings.app.as_str(), &name).await);
+    }
+    if let Ok(docker) = docker(settings).await {
+        log(docker.unpin_images(settings.app.as_str(), &name).await);
+    }
+    let folder = release_folder(settings, release);
+    if folder.exists() {
+        log(files::remove_release(&folder).await);
+    }
+    for rest in [format!("{name}.json"), format!("{name}-pull.json")] {
+        drop(std::fs::remove_file(settings.state.join("builds").join(rest)));
+    }
+}
+
+fn log<T, E: std::fmt::Display>(result: Result<T, E>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "something of a release is left over; doctor finds it");
+    }
+}

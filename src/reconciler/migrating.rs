@@ -1,0 +1,136 @@
+//! Migrations: the command that a deploy runs once, and what the database says of them.
+//!
+//! The rows of the known migration tables are read inside the shared database's own container, best
+//! effort: what cannot be read is not known, and nothing fails for it. Rows are named, never taken
+//! back: a rollback moves traffic, not data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cutover_model::ReleaseId;
+
+use super::Work;
+use super::perform::{Text, docker, made, release_folder, secrets_of, text};
+use crate::host::compose::{ColoredStack, Compose};
+use crate::host::docker::{Container, Docker};
+use crate::host::facts::{self, MigrationSource};
+use crate::host::{StackSettings, files, shared, stack};
+
+/// How long a migration may take.
+const MIGRATE: Duration = Duration::from_secs(3_600);
+/// How long a container may take to say its environment.
+const ENVIRONMENT: Duration = Duration::from_secs(10);
+
+/// Runs the migration command once, and says what it added.
+pub(super) async fn migrate(settings: &StackSettings, release: ReleaseId, work: &Work) -> Text {
+    let Some((service, command)) = &work.migration else { return Ok(None) };
+    let docker = docker(settings).await?;
+    let compose = Compose::new(settings);
+    let stack = made(work)?;
+    let folder = release_folder(settings, release);
+    let generated = files::generated(&folder, stack);
+    let out = stack::run_once(&docker, &compose, &generated, service, command, MIGRATE, None)
+        .await
+        .map_err(text)?;
+    let secrets = secrets_of(&folder).await;
+    if out.code != 0 {
+        return Err(format!(
+            "\"{}\" in {service} ended with exit {}:\n{}\nThe database may have part of it: look at \
+             the migrations table before the next deploy",
+            command.join(" "),
+            out.code,
+            secrets.mask(&out.tail.join("\n"))
+        ));
+    }
+    // Compose tells of what it makes in the same breath.
+    let is_composes = |line: &str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        matches!(first, "Container" | "Network" | "Volume")
+    };
+    let last = out
+        .tail
+        .iter()
+        .rfind(|line| !line.trim().is_empty() && !is_composes(line))
+        .map_or("done", String::as_str);
+    let said = match added(&docker, work).await.as_deref() {
+        Some([]) => "nothing to apply".to_owned(),
+        Some(names) => format!("applied: {}", names.join(", ")),
+        None => secrets.mask(last),
+    };
+    Ok(Some(format!("{said} (there is no restore point yet: a rollback moves traffic, not data)")))
+}
+
+/// The migrations that the database has and had not before this release; `None`: not known.
+pub(super) async fn added(docker: &Docker, work: &Work) -> Option<Vec<String>> {
+    let before = work.made.migrations.as_ref()?;
+    let now = applied(docker, work.made.stack.as_ref()?).await?;
+    Some(fresh(before, now))
+}
+
+fn fresh(before: &[String], now: Vec<String>) -> Vec<String> {
+    now.into_iter().filter(|name| !before.contains(name)).collect()
+}
+
+/// The names of the migrations that the shared databases have; `None`: none of them could be asked.
+pub(super) async fn applied(docker: &Docker, stack: &ColoredStack) -> Option<Vec<String>> {
+    let mut all: Option<Vec<String>> = None;
+    for shared in &stack.shared {
+        let containers = shared::containers(docker, stack, &shared.service).await;
+        let running = containers.unwrap_or_default().into_iter().find(Container::is_running);
+        let Some(container) = running else { continue };
+        let Some(source) = source(docker, &container).await else { continue };
+        match facts::migrations(docker, &container, &source).await {
+            Ok(Some(tables)) => {
+                all.get_or_insert_default().extend(tables.into_values().flatten());
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the migration tables cannot be read"),
+        }
+    }
+    all
+}
+
+/// Which database a container serves, by its own environment; `None`: it is no PostgreSQL.
+async fn source(docker: &Docker, container: &Container) -> Option<MigrationSource> {
+    let out = docker.exec(container, &["env"], &[], ENVIRONMENT).await.ok()?;
+    if out.code != 0 {
+        return None;
+    }
+    source_in(&out.stdout)
+}
+
+fn source_in(environment: &str) -> Option<MigrationSource> {
+    let known: BTreeMap<&str, &str> =
+        environment.lines().filter_map(|line| line.split_once('=')).collect();
+    if !known.contains_key("PGDATA") && !known.contains_key("POSTGRES_USER") {
+        return None;
+    }
+    let user = known.get("POSTGRES_USER").copied().unwrap_or("postgres");
+    Some(MigrationSource {
+        database: known.get("POSTGRES_DB").copied().unwrap_or(user).to_owned(),
+        user: user.to_owned(),
+        password: known.get("POSTGRES_PASSWORD").map(|password| (*password).to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_database_come_from_the_containers_environment() {
+        let source = source_in("PATH=/bin\nPOSTGRES_USER=shop\nPOSTGRES_DB=main\n").unwrap();
+        assert_eq!((source.user.as_str(), source.database.as_str()), ("shop", "main"));
+        let source = source_in("PGDATA=/var/lib/postgresql/data\n").unwrap();
+        assert_eq!((source.user.as_str(), source.database.as_str()), ("postgres", "postgres"));
+        assert_eq!(source.password, None);
+        assert_eq!(source_in("REDIS_VERSION=7\n"), None, "another shared service is left alone");
+    }
+
+    #[test]
+    fn only_what_was_not_there_before_counts_as_applied() {
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(fresh(&names(&["a", "b"]), names(&["a", "b", "c"])), ["c"]);
+        assert!(fresh(&names(&["a"]), names(&["a"])).is_empty());
+    }
+}
