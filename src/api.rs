@@ -276,7 +276,7 @@ async fn shift(
     Body(body): Body<wire::Shift>,
 ) -> Response {
     let steps = match find(&desk, &app) {
-        Ok(app) => app.settings.steps.clone(),
+        Ok(app) => app.settings().steps.clone(),
         Err(answer) => return answer,
     };
     let input = Input::Shift { weight: body.weight, salt: fresh_salt(), steps };

@@ -15,13 +15,16 @@ mod live;
 mod mailbox;
 mod make;
 mod recorder;
+mod reload;
 mod settle;
+mod tending;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use cutover_model::{
     Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, Landing,
     LineLevel, Millis, OperationId, Refusal, Salt, Split, Step,
@@ -47,7 +50,7 @@ use live::Live;
 use mailbox::Message;
 
 /// What the controller needs to know of one app, filled by the daemon from the configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AppSettings {
     /// The app.
     pub app: AppName,
@@ -71,7 +74,7 @@ pub struct AppSettings {
 }
 
 /// The readiness probe of an app, asked on the path that traffic takes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeSettings {
     /// Host header; `None`: the first route's.
     pub host: Option<String>,
@@ -90,7 +93,7 @@ pub struct ProbeSettings {
 }
 
 /// The migration command of an app.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationSettings {
     /// The service whose image runs it.
     pub service: cutover_model::ServiceName,
@@ -124,8 +127,10 @@ pub struct Controller {
 /// One app: its handle for the API, the reconciler's reports and the controller's own tasks.
 #[derive(Debug)]
 pub struct App {
-    /// Its settings.
-    pub settings: AppSettings,
+    /// Its name.
+    pub name: AppName,
+    /// Replaced whole by a reload; who needs several of them takes them once.
+    settings: ArcSwap<AppSettings>,
     shared: Arc<Shared>,
     live: Mutex<Live>,
     mailbox: mpsc::Sender<Message>,
@@ -133,6 +138,10 @@ pub struct App {
     /// Whose turn it is to move singletons.
     singletons: tokio::sync::Mutex<()>,
     color_addresses: ByColor<Option<SocketAddr>>,
+    /// The operator's own project, once a release tells it.
+    operators_project: OnceLock<String>,
+    /// Told when somebody started something in it.
+    habits: Notify,
     /// Ends the task that keeps the rule for the public ports.
     kept_rule: Mutex<Option<CancellationToken>>,
     stop: CancellationToken,
@@ -205,7 +214,7 @@ impl Controller {
     /// Wraps the apps.
     #[must_use]
     pub fn new(apps: impl IntoIterator<Item = Arc<App>>) -> Self {
-        let apps = apps.into_iter().map(|app| (app.settings.app.clone(), app)).collect();
+        let apps = apps.into_iter().map(|app| (app.name.clone(), app)).collect();
         Self { apps: Arc::new(apps) }
     }
 
@@ -252,6 +261,17 @@ impl App {
     #[must_use]
     pub fn state(&self) -> AppState {
         self.live().state.clone()
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<AppSettings> {
+        self.settings.load_full()
+    }
+
+    /// Its compose file, for a compose app.
+    fn stack(&self) -> Option<StackSettings> {
+        self.settings.load().stack.clone()
     }
 
     /// How many batches of facts wait for the disk.

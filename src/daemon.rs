@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod inherit;
 pub mod opening;
 pub mod ports;
+pub mod reload;
 pub mod reserve;
 pub mod settings;
 pub mod socket;
@@ -23,7 +24,7 @@ use anyhow::Context as _;
 use cutover_config::Config;
 use cutover_model::{AppKind, ByColor, Color};
 use cutover_proxy::Proxy;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +34,8 @@ use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shar
 use crate::journal::weights::{Weights, WeightsFile};
 use crate::journal::{Journal, Options, disk};
 use crate::reconciler::Reconciler;
+
+use reload::Reload;
 
 /// How long a call waits for the disk.
 const DISK: Duration = Duration::from_secs(5);
@@ -64,7 +67,7 @@ pub struct Daemon {
     pub socket: PathBuf,
     stop: CancellationToken,
     tasks: TaskTracker,
-    drain: Duration,
+    reload: Arc<Reload>,
 }
 
 impl Daemon {
@@ -138,8 +141,9 @@ impl Daemon {
             door: socket::door(&config.admin.socket),
         };
         open_admin(&config, desk, &tasks, &stop).await?;
-        let (drain, socket) = (config.proxy.drain_deadline, config.admin.socket.clone());
-        Ok(Self { controller, proxy, addresses, socket, stop, tasks, drain })
+        let reload = Arc::new(Reload::new(&config, &options.file));
+        let socket = config.admin.socket;
+        Ok(Self { controller, proxy, addresses, socket, stop, tasks, reload })
     }
 
     /// A token that is cancelled when the daemon stops.
@@ -154,17 +158,27 @@ impl Daemon {
         &self.tasks
     }
 
-    /// Waits for TERM or INT, then ends in order; a second signal ends at once.
+    /// Tells the service manager that it is ready and waits for TERM or INT, then ends in order; a
+    /// second one ends at once. HUP reads the file again; USR1 and USR2 do nothing.
     ///
     /// # Errors
     /// When no signal can be waited for.
     pub async fn run_until_signal(self) -> anyhow::Result<()> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
+        let others = Others::listen()?;
+        self.tasks.spawn(others.follow(
+            Arc::clone(&self.reload),
+            self.controller.clone(),
+            self.stop.clone(),
+        ));
+        self.tasks.spawn(watchdog(self.controller.clone(), self.stop.clone()));
+        told(inherit::ready(&self.status()));
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
+        told(inherit::stopping(self.reload.drain() + GOODBYE));
         tokio::select! {
             () = self.shut_down() => {}
             _ = term.recv() => {}
@@ -173,9 +187,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let listen: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        format!("serves {} apps on {}", self.controller.apps().count(), listen.join(", "))
+    }
+
     /// Stops accepting, lets open requests end, writes what waits.
     pub async fn shut_down(self) {
-        let drained = self.proxy.shutdown(self.drain).await;
+        let drained = self.proxy.shutdown(self.reload.drain()).await;
         tracing::info!(?drained, "the proxy has ended");
         self.stop.cancel();
         drop(std::fs::remove_file(&self.socket));
@@ -183,6 +203,63 @@ impl Daemon {
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in {GOODBYE:?}");
         }
+    }
+}
+
+/// The signals that end nothing.
+struct Others {
+    reload: Signal,
+    first: Signal,
+    second: Signal,
+}
+
+impl Others {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            first: signal(SignalKind::user_defined1())?,
+            second: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn follow(
+        mut self,
+        reload: Arc<Reload>,
+        controller: Controller,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = self.reload.recv() => {
+                    told(inherit::reloading());
+                    let (reload, controller) = (Arc::clone(&reload), controller.clone());
+                    let run = tokio::task::spawn_blocking(move || reload.run(&controller));
+                    if let Err(error) = run.await {
+                        tracing::error!(%error, "reading the file again panicked");
+                    }
+                    told(inherit::ready("serves; HUP was the last signal"));
+                }
+                _ = self.first.recv() => tracing::info!("USR1 has no meaning here"),
+                _ = self.second.recv() => tracing::info!("USR2 has no meaning here"),
+            }
+        }
+    }
+}
+
+/// Alive is who can read the state of each app: a lock that is never let go ends it.
+async fn watchdog(controller: Controller, stop: CancellationToken) {
+    let alive = move || {
+        controller.apps().for_each(|app| drop(app.state()));
+        true
+    };
+    inherit::watchdog(stop, alive).await;
+}
+
+/// The service manager's messages are a courtesy: traffic does not wait for them.
+fn told(sent: std::io::Result<()>) {
+    if let Err(error) = sent {
+        tracing::warn!(%error, "the service manager was not told");
     }
 }
 

@@ -68,6 +68,13 @@ pub enum Change {
     },
     /// Replaces the app's routes.
     Routes(Vec<RouteSpec>),
+    /// Replaces how clients are known again and the deadlines; routes and split stay.
+    Terms {
+        /// How a client is known again.
+        sticky: Sticky,
+        /// The deadlines of the app's requests.
+        deadlines: Deadlines,
+    },
     /// Takes the app out of the table.
     Remove,
 }

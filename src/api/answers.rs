@@ -36,7 +36,7 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
     };
     Json(wire::Done {
         schema: wire::schema::DONE.to_owned(),
-        app: app.settings.app.clone(),
+        app: app.name.clone(),
         operation: answer.operation,
         what: what.map_or("", |operation| operation.what.as_str()).to_owned(),
         at: answer.at.0,
@@ -192,7 +192,7 @@ pub async fn releases(State(desk): State<Desk>, Path(name): Path<String>) -> Res
         }
     };
     let releases = state.releases.values().rev().map(line).collect();
-    let (schema, app) = (wire::schema::RELEASES.to_owned(), app.settings.app.clone());
+    let (schema, app) = (wire::schema::RELEASES.to_owned(), app.name.clone());
     Json(wire::Releases { schema, app, releases }).into_response()
 }
 
@@ -230,8 +230,9 @@ pub async fn preview(State(desk): State<Desk>, Path(name): Path<String>, words: 
         Err(answer) => return answer,
     };
     let until = std::time::SystemTime::now() + PREVIEW;
-    let token = cutover_proxy::preview_token(&desk.cookie_key, &app.settings.app, color, until);
-    let route = app.settings.spec.routes.first();
+    let token = cutover_proxy::preview_token(&desk.cookie_key, &app.name, color, until);
+    let settings = app.settings();
+    let route = settings.spec.routes.first();
     let path = route.map_or("/", |route| route.path.as_str());
     let host = route.and_then(|route| route.host.clone()).unwrap_or_else(|| {
         // An address that means "all" is none to type into a browser.

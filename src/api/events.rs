@@ -39,7 +39,7 @@ pub async fn events(State(desk): State<Desk>, Path(name): Path<String>, words: W
         Err(answer) => return answer,
     };
     let next = following.map(|following| following.next);
-    lines(Feed { app: app.settings.app.clone(), past, next, until: None })
+    lines(Feed { app: app.name.clone(), past, next, until: None })
 }
 
 async fn stored(
@@ -47,7 +47,7 @@ async fn stored(
     last: usize,
 ) -> Result<VecDeque<(Option<u64>, Arc<Happened>)>, Response> {
     let failed = |why: String| problem(ProblemKind::Failed, why, 1);
-    let (journal, name) = (&app.shared().journal, &app.settings.app);
+    let (journal, name) = (&app.shared().journal, &app.name);
     let head = journal.head(name).await.map_err(|error| failed(error.to_string()))?;
     let after = Seq(head.0.saturating_sub(last as u64));
     let facts = journal.read(name, after, last).await.map_err(|e| failed(e.to_string()))?;
@@ -90,7 +90,7 @@ pub async fn follow(
         return problem(ProblemKind::NotFound, text, 2);
     }
     let next = Some(following.next);
-    lines(Feed { app: app.settings.app.clone(), past, next, until: Some(operation) })
+    lines(Feed { app: app.name.clone(), past, next, until: Some(operation) })
 }
 
 /// Where lines come from.

@@ -24,7 +24,7 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
         let state = app.state();
         for color in Color::BOTH {
             let share = state.split.share(color).basis_points();
-            let name = &app.settings.app;
+            let name = &app.name;
             write(
                 &mut text,
                 format_args!(
@@ -35,7 +35,7 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
     }
     head(&mut text, "cutover_facts_waiting", "gauge", "Batches of facts that wait for the disk.");
     for app in desk.controller.apps() {
-        let (name, waiting) = (&app.settings.app, app.unrecorded());
+        let (name, waiting) = (&app.name, app.unrecorded());
         write(&mut text, format_args!("cutover_facts_waiting{{app=\"{name}\"}} {waiting}\n"));
     }
     head(&mut text, "cutover_table_generation", "gauge", "The routing table in force.");

@@ -50,7 +50,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         why = Some(missing.join("; "));
     }
     let traffic = serves.traffic;
-    let share = desk.figures.usage(&app.settings.app, serves.color).failure_share();
+    let share = desk.figures.usage(&app.name, serves.color).failure_share();
     if why.is_none() && share >= TROUBLE_SHARE && traffic.failed >= TROUBLE_FAILURES {
         why = Some(format!(
             "{} of the last minute's {} requests failed",
@@ -66,7 +66,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         () => Mood::Calm,
     };
     wire::AppStatus {
-        app: app.settings.app.clone(),
+        app: app.name.clone(),
         mood,
         since: state.last_move.map(|moved| moved.at.0),
         why,
@@ -108,7 +108,7 @@ fn missing_endpoints(app: &App, state: &AppState) -> Vec<String> {
     let endpoints = app.endpoints();
     let known = endpoints.get(state.split.leading());
     let mut services: Vec<String> = app
-        .settings
+        .settings()
         .spec
         .routes
         .iter()
@@ -147,10 +147,10 @@ pub fn sides(desk: &Desk, app: &Arc<App>, state: &AppState) -> (wire::Side, wire
 fn side(desk: &Desk, app: &Arc<App>, state: &AppState, color: Color) -> wire::Side {
     let release = *state.colors.get(color);
     let standing = release.and_then(|release| state.standing(release));
-    let usage = desk.figures.usage(&app.settings.app, color);
+    let usage = desk.figures.usage(&app.name, color);
     let endpoints = match state.kind {
         AppKind::Static => {
-            app.settings.spec.colors.get(color).upstreams.values().map(Vec::len).sum()
+            app.settings().spec.colors.get(color).upstreams.values().map(Vec::len).sum()
         }
         AppKind::Compose => app.endpoints().get(color).values().map(Vec::len).sum::<usize>(),
     };

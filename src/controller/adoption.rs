@@ -53,15 +53,16 @@ impl App {
             "this daemon has no landing for led connections: it needs the right to open one \
              (CAP_NET_ADMIN). Start it as root, or stop what holds the ports and deploy",
         )?;
-        let running = reconciler.running(stack, release, color, &self.settings.ports).await?;
+        let ports = self.settings().ports.clone();
+        let running = reconciler.running(&stack, release, color, &ports).await?;
         let wanted = Wanted {
-            app: self.settings.app.clone(),
+            app: self.name.clone(),
             release,
             project: running.project.clone(),
             services: running.services.clone(),
             once: running.once.clone(),
-            ports: self.settings.ports.clone(),
-            table: format!("cutover_{}", self.settings.app.as_str().replace('-', "_")),
+            ports,
+            table: format!("cutover_{}", self.name.as_str().replace('-', "_")),
             landing,
             watch: length,
         };
@@ -69,8 +70,8 @@ impl App {
         Ok((running, plan))
     }
 
-    fn compose(&self) -> Result<(&Reconciler, &crate::host::StackSettings), String> {
-        match (&self.shared.reconciler, self.settings.stack.as_ref()) {
+    fn compose(&self) -> Result<(&Reconciler, crate::host::StackSettings), String> {
+        match (&self.shared.reconciler, self.stack()) {
             (Some(reconciler), Some(stack)) => Ok((reconciler, stack)),
             _ => Err("this app has fixed endpoints: there is nothing to adopt".to_owned()),
         }
@@ -161,15 +162,15 @@ impl App {
     ) -> Result<String, String> {
         let (reconciler, stack) = self.compose()?;
         let release = self.state().colors.get(color).ok_or("the release is not on record")?;
-        let mut work = Work::new(self.settings.app.clone());
+        let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.releases = self.state().colors;
         work.probe = self.probe_target(color).await?;
         let probe = [cutover_model::Action::Probe { release, color }];
-        self.drive(operation, reconciler, stack, &probe, &mut work)
+        self.drive(operation, reconciler, &stack, &probe, &mut work)
             .await
             .map_err(|stopped| stopped.to_string())?;
-        Ok(format!("{} answers", self.settings.probe.path))
+        Ok(format!("{} answers", self.settings().probe.path))
     }
 
     /// Sets the rule, compares, and takes it away again at the first new error.
@@ -212,7 +213,7 @@ impl App {
             accepted: Some(counts.accepted),
             ..Traffic::default()
         };
-        for count in counts.outcomes.iter().filter(|count| count.app == self.settings.app) {
+        for count in counts.outcomes.iter().filter(|count| count.app == self.name) {
             match count.class {
                 Class::ClientFault => continue,
                 Class::ServerError => traffic.server_errors += count.requests,
@@ -266,8 +267,8 @@ impl App {
         let state = self.state();
         let release = state.stable().ok_or("no release serves: there is nothing to give back")?;
         let standing = state.standing(release).ok_or("the release is not on record")?;
-        let (project, published) = reconciler.operators(stack, &self.settings.ports).await?;
-        let ports = self.settings.ports.clone();
+        let ports = self.settings().ports.clone();
+        let (project, published) = reconciler.operators(&stack, &ports).await?;
         let held = owner::find(&ports, &published).map_err(|error| error.to_string())?;
         let mut putting = Putting {
             folder: stack.folder.clone(),
@@ -277,7 +278,7 @@ impl App {
             singletons: BTreeMap::new(),
             limit: PUT,
         };
-        putting.fill(&standing.release.images, |service| leave::runs(stack, service));
+        putting.fill(&standing.release.images, |service| leave::runs(&stack, service));
         let runs_in = standing.release.project.clone();
         Ok(leave::plan(Situation { release, runs_in, ports, held, putting }))
     }
@@ -334,7 +335,7 @@ impl App {
     /// Clients that keep their connection are served until their next answer has told them to come
     /// back on a new one, which goes to the containers; who is silent until the deadline is closed.
     async fn part_with_clients(&self, ports: &[u16]) {
-        let end = tokio::time::Instant::now() + self.settings.drain;
+        let end = tokio::time::Instant::now() + self.settings().drain;
         let mut beat = tokio::time::interval(PARTING);
         // Again and again: a connection may have been on its way when the rule went.
         while self.shared.proxy.part_with(ports) > 0 && tokio::time::Instant::now() < end {
@@ -345,7 +346,7 @@ impl App {
 
     async fn drain_left(&self, operation: OperationId, color: Color) {
         let Some(release) = *self.state().colors.get(color) else { return };
-        let (app, deadline) = (self.settings.app.clone(), self.settings.drain);
+        let (app, deadline) = (self.name.clone(), self.settings().drain);
         let drain = Drain { app, color, deadline, rest: Rest::End };
         let drained = self.shared.proxy.drain(drain).await;
         if drained.requests + drained.tunnels > 0 {
@@ -364,17 +365,17 @@ impl App {
         let mut facts = Vec::new();
         for color in Color::BOTH {
             let Some(release) = *self.state().colors.get(color) else { continue };
-            let mut work = Work::new(self.settings.app.clone());
+            let mut work = Work::new(self.name.clone());
             let project = self.projects().get(color).clone();
             // What plain compose runs stays: only what carries our labels goes.
             if project.as_deref() == Some(stack.project(color).as_str()) {
                 work.projects = self.projects();
                 let clear = [cutover_model::Action::Clear { color, release: Some(release) }];
-                self.drive(operation, reconciler, stack, &clear, &mut work)
+                self.drive(operation, reconciler, &stack, &clear, &mut work)
                     .await
                     .map_err(|stopped| stopped.to_string())?;
             }
-            reconciler.forget(stack, release).await;
+            reconciler.forget(&stack, release).await;
             facts.push(Fact::ReleaseIs { release, state: ReleaseState::Gone });
         }
         tracing::info!(release = %plan.release, "left");

@@ -5,14 +5,15 @@
 //! cannot be trusted stops every change but the cut-back; it stops no traffic.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use arc_swap::ArcSwap;
 use cutover_model::{
     Actor, AppKind, AppState, ByColor, Color, Fact, Input, OperationKind, Redirect, Release,
     ReleaseId, ReleaseState, Seq, Split,
 };
 use cutover_proxy::message::AppSpec;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -199,13 +200,16 @@ impl App {
         let is_trusted = live.untrusted.is_none();
         let (mailbox, messages) = mpsc::channel(mailbox::MAILBOX);
         let app = Arc::new(Self {
-            settings,
+            name: settings.app.clone(),
+            settings: ArcSwap::from_pointee(settings),
             shared,
             live: Mutex::new(live),
             mailbox,
             endpoints: Mutex::new(endpoints),
             singletons: tokio::sync::Mutex::new(()),
             color_addresses,
+            operators_project: OnceLock::new(),
+            habits: Notify::new(),
             kept_rule: Mutex::new(None),
             stop: stop.clone(),
             tasks: tasks.clone(),
@@ -217,6 +221,9 @@ impl App {
             app.keep_rule();
         }
         tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
+        if is_trusted {
+            tasks.spawn(Arc::clone(&app).tend_habits(stop.clone()));
+        }
         app
     }
 }

@@ -87,7 +87,7 @@ impl App {
                 return Err(Failure::Unknown(why));
             }
             let changes = vec![Change::Split { split: *split, salt: *salt }];
-            let app = self.settings.app.clone();
+            let app = self.name.clone();
             let publish = Publish { app, changes, based_on: None };
             let published = self
                 .shared
@@ -121,7 +121,7 @@ impl App {
             operation: Some(cut.operation),
             reason: cut.reason.to_owned(),
         };
-        let write = self.shared.weights.set(&self.settings.app, entry);
+        let write = self.shared.weights.set(&self.name, entry);
         match tokio::time::timeout(DISK, write).await {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("the disk has not answered yet".to_owned()),

@@ -10,10 +10,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cutover_model::{Actor, ByColor, Color, Fact, LineLevel, ReleaseState, ServiceName};
-use cutover_proxy::message::{Change, EndpointSpec, Publish};
+use cutover_proxy::message::{Change, EndpointSpec, Publish, RouteSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use crate::host::docker::Notice;
 use crate::host::{Endpoint, Proof, StackSettings, prove};
 
 /// How often `/proc` is asked about every endpoint.
@@ -54,23 +55,21 @@ impl App {
 
     /// Asks Docker for a color's containers and publishes their addresses.
     pub(super) async fn look_at(&self, color: Color) {
-        let (Some(reconciler), Some(stack)) =
-            (&self.shared.reconciler, self.settings.stack.as_ref())
-        else {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return;
         };
         let Some(project) = self.projects().get(color).clone() else {
             self.publish_endpoints(color, Endpoints::new());
             return;
         };
-        match reconciler.endpoints(stack, &project).await {
+        match reconciler.endpoints(&stack, &project).await {
             Ok(found) => {
                 let is_empty = found.is_empty();
                 self.publish_endpoints(color, found);
                 self.note_warmth(color, is_empty);
             }
             Err(why) => {
-                let app = &self.settings.app;
+                let app = &self.name;
                 tracing::warn!(%app, %color, %why, "endpoints are kept as known");
             }
         }
@@ -96,21 +95,17 @@ impl App {
         if *kept.get(color) == found {
             return;
         }
-        let services: Vec<ServiceName> =
-            self.settings.spec.routes.iter().map(|route| route.service.clone()).collect();
-        let changes: Vec<Change> = services
-            .into_iter()
-            .map(|service| {
-                let endpoints = specs(found.get(&service).map_or(&[], Vec::as_slice));
-                Change::Endpoints { color, service, endpoints }
-            })
-            .collect();
+        // Held over the publish, which touches memory only: what is kept is what was published.
+        let settings = self.settings();
+        let mut changes = endpoint_changes(&settings.spec.routes, color, &found);
+        let release = *self.state().colors.get(color);
+        changes.push(Change::Release { color, release });
         *kept.get_mut(color) = found;
-        drop(kept);
-        let publish = Publish { app: self.settings.app.clone(), changes, based_on: None };
+        let publish = Publish { app: self.name.clone(), changes, based_on: None };
         if let Err(refused) = self.shared.proxy.switch().apply(publish) {
             tracing::error!(%refused, "endpoints could not be published");
         }
+        drop(kept);
         self.shared.tables_changed.notify_one();
     }
 
@@ -129,9 +124,7 @@ impl App {
 
     /// Follows Docker and `/proc` until the daemon stops.
     pub(super) async fn follow_endpoints(self: Arc<Self>, stop: CancellationToken) {
-        let (Some(reconciler), Some(stack)) =
-            (self.shared.reconciler.clone(), self.settings.stack.clone())
-        else {
+        let (Some(reconciler), Some(stack)) = (self.shared.reconciler.clone(), self.stack()) else {
             return;
         };
         let mut projects = self.watched(&stack);
@@ -148,6 +141,9 @@ impl App {
                         // Whatever /proc can say already is taken out before Docker is asked.
                         self.prove_all();
                         tracing::debug!(?notice, "docker told of a change");
+                        if self.is_habit(&notice) {
+                            self.habits.notify_one();
+                        }
                         self.look_at_both().await;
                     }
                     None => {
@@ -164,13 +160,24 @@ impl App {
         }
     }
 
-    /// The compose projects whose containers matter: both colors', and that of an adopted stack.
+    /// Whether the operator's own project may have to be looked at.
+    fn is_habit(&self, notice: &Notice) -> bool {
+        match notice {
+            Notice::Relist => true,
+            Notice::Container { project, action, .. } => {
+                action == "start" && self.operators_project.get() == Some(project)
+            }
+            Notice::Away { .. } | Notice::Network { .. } => false,
+        }
+    }
+
+    /// The compose projects whose containers matter: both colors' and the operator's own.
     fn watched(&self, stack: &StackSettings) -> Vec<String> {
         let known = self.projects();
         let all = Color::BOTH.into_iter().flat_map(|color| {
             [Some(stack.project(color)), known.get(color).clone()].into_iter().flatten()
         });
-        let all: BTreeSet<String> = all.collect();
+        let all: BTreeSet<String> = all.chain(self.operators_project.get().cloned()).collect();
         all.into_iter().collect()
     }
 
@@ -184,15 +191,13 @@ impl App {
         service: Option<&str>,
         tail: usize,
     ) -> Result<Vec<(String, String)>, String> {
-        let (Some(reconciler), Some(stack)) =
-            (&self.shared.reconciler, self.settings.stack.as_ref())
-        else {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return Err("this app has fixed endpoints: its logs are elsewhere".to_owned());
         };
         let release = *self.state().colors.get(color);
         match (self.projects().get(color), release) {
             (Some(project), Some(release)) => {
-                reconciler.logs(stack, (project, release), service, tail).await
+                reconciler.logs(&stack, (project, release), service, tail).await
             }
             _ => Err(format!("{color} is empty")),
         }
@@ -203,6 +208,20 @@ impl App {
             self.look_at(color).await;
         }
     }
+}
+
+/// What the table is told of a color's endpoints: those of the services that routes name.
+pub(super) fn endpoint_changes(
+    routes: &[RouteSpec],
+    color: Color,
+    found: &Endpoints,
+) -> Vec<Change> {
+    let services: BTreeSet<&ServiceName> = routes.iter().map(|route| &route.service).collect();
+    let change = |service: &ServiceName| {
+        let endpoints = specs(found.get(service).map_or(&[], Vec::as_slice));
+        Change::Endpoints { color, service: service.clone(), endpoints }
+    };
+    services.into_iter().map(change).collect()
 }
 
 /// Endpoints as the table wants them.

@@ -162,7 +162,7 @@ impl App {
     ) -> Result<Moved, Refused> {
         let started = std::time::Instant::now();
         let mut live = self.live();
-        let (app, changes) = (self.settings.app.clone(), vec![Change::Split { split, salt }]);
+        let (app, changes) = (self.name.clone(), vec![Change::Split { split, salt }]);
         let done = self.shared.proxy.switch().apply(Publish { app, changes, based_on })?;
         live.split_generation = Some(done.split_generation);
         drop(live);
@@ -195,7 +195,7 @@ impl App {
             operation: Some(operation),
             reason: String::new(),
         };
-        if let Err(error) = self.shared.weights.set(&self.settings.app, entry).await {
+        if let Err(error) = self.shared.weights.set(&self.name, entry).await {
             tracing::warn!(%error, "the weights file was not written");
         }
     }

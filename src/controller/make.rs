@@ -89,15 +89,13 @@ impl App {
 
     /// Folders, worktrees and images of releases beyond the newest ones that have no stack.
     async fn let_old_releases_go(&self) {
-        let (Some(reconciler), Some(stack)) =
-            (&self.shared.reconciler, self.settings.stack.as_ref())
-        else {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return;
         };
         let state = self.state();
         let gone = state.releases.values().rev().filter(|s| s.state == ReleaseState::Gone);
         for standing in gone.skip(RELEASES_KEPT).take(RELEASES_KEPT) {
-            reconciler.forget(stack, standing.release.id).await;
+            reconciler.forget(&stack, standing.release.id).await;
         }
     }
 
@@ -109,14 +107,14 @@ impl App {
         deploy: DeployRequest,
         made: &mut Made,
     ) -> Result<(), String> {
-        let (Some(reconciler), Some(stack)) =
-            (&self.shared.reconciler, self.settings.stack.clone())
+        // A reload in the middle of a deploy is for the next one.
+        let settings = self.settings();
+        let (Some(reconciler), Some(mut stack)) = (&self.shared.reconciler, settings.stack.clone())
         else {
             return Err("this app has no compose file".to_owned());
         };
-        let mut stack = stack;
         stack.images = deploy.images.iter().cloned().collect();
-        let mut work = Work::new(self.settings.app.clone());
+        let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.releases = self.state().colors;
         work.release = Some((release, color));
@@ -124,7 +122,7 @@ impl App {
         work.mode = deploy.mode;
         work.rejected = self.rejected();
         work.migration =
-            self.settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
+            settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
         let migration = match work.migration {
             Some(_) => Migration::Once,
             None => Migration::None,
@@ -143,10 +141,14 @@ impl App {
         self.claim(color, &mut work).await?;
         *made = Made::Stack;
         work.probe = self.probe_target(color).await?;
-        self.drive(operation, reconciler, &stack, &after, &mut work)
-            .await
-            .map_err(|stopped| stopped.to_string())?;
-        self.begin_traffic(operation, release, deploy.settle).await
+        let result = match self.drive(operation, reconciler, &stack, &after, &mut work).await {
+            Ok(_) => self.begin_traffic(operation, release, deploy.settle).await,
+            Err(stopped) => Err(stopped.to_string()),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(why) => Err(with_what_stays(why, &reconciler.migrated(&stack, &work).await)),
+        }
     }
 
     /// Makes the release known as the one in its color; from here on no traffic can go to what was
@@ -177,7 +179,7 @@ impl App {
         let warm = Fact::ReleaseIs { release, state: ReleaseState::Warm };
         self.record(Actor::daemon(), vec![warm]).await.map_err(|f| f.to_string())?;
         let salt = fresh_salt();
-        let steps: Vec<Step> = self.settings.steps.clone();
+        let steps: Vec<Step> = self.settings().steps.clone();
         let ready = Input::Ready { deploy: operation, release, settle, steps, salt };
         let answer = self.ask(ready, Actor::daemon(), None).await.map_err(|f| f.to_string())?;
         if let Some(moved) = answer.moved {
@@ -277,15 +279,13 @@ impl App {
         color: Color,
         made: Made,
     ) {
-        let (Some(reconciler), Some(stack)) =
-            (&self.shared.reconciler, self.settings.stack.clone())
-        else {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return;
         };
         if made == Made::Nothing {
             return;
         }
-        let mut work = Work::new(self.settings.app.clone());
+        let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.releases = self.state().colors;
         work.release = Some((release, color));
@@ -335,12 +335,13 @@ impl App {
 
     /// Where the readiness probe of a color goes: through the proxy, by the color's own address.
     pub(super) async fn probe_target(&self, color: Color) -> Result<Option<ProbeTarget>, String> {
-        let settings = &self.settings.probe;
+        let app = self.settings();
+        let settings = &app.probe;
         let address = self.color_address(color)?;
         let host = settings
             .host
             .clone()
-            .or_else(|| self.settings.spec.routes.iter().find_map(|route| route.host.clone()));
+            .or_else(|| app.spec.routes.iter().find_map(|route| route.host.clone()));
         Ok(Some(ProbeTarget {
             address,
             host,
@@ -351,6 +352,18 @@ impl App {
             interval: settings.interval,
             timeout: settings.timeout,
         }))
+    }
+}
+
+/// The reason of a failed deploy, with the migrations that it leaves in the database.
+fn with_what_stays(why: String, migrations: &[String]) -> String {
+    match migrations {
+        [] => why,
+        names => format!(
+            "{why}\nThese migrations stay in the database, and the release that serves runs with \
+             them: {}",
+            names.join(", ")
+        ),
     }
 }
 

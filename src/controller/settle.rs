@@ -14,7 +14,7 @@ use cutover_model::{
 use cutover_proxy::message::{Drain, Rest};
 
 use super::App;
-use crate::reconciler::Work;
+use crate::reconciler::{Work, ask_once};
 
 impl App {
     /// Sees the effects of a move to their end, on a task of its own, then ends the operation.
@@ -22,10 +22,44 @@ impl App {
         let app = Arc::clone(self);
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
-            let ending = app.settle_now(operation, effects).await;
+            let has_moved = effects.iter().any(|effect| matches!(effect, Effect::Publish { .. }));
+            let check = async {
+                if has_moved {
+                    app.check_rollback(operation).await;
+                }
+            };
+            let (ending, ()) = tokio::join!(app.settle_now(operation, effects), check);
             let ended = Fact::OperationEnded { operation, ending };
             app.note(&Actor::daemon(), vec![ended]);
         });
+    }
+
+    /// After a rollback: whether the release that got the traffic answers, and what did not move.
+    async fn check_rollback(&self, operation: OperationId) {
+        let state = self.state();
+        let what = state.operations.get(&operation).map(|operation| &operation.what);
+        let Some(OperationKind::Rollback { to, from }) = what else { return };
+        let color = state.standing(*to).map_or(state.split.leading(), |s| s.release.color);
+        let probe = match self.probe_target(color).await {
+            Ok(target) => target,
+            Err(why) => return tracing::warn!(%why, "a rollback is not checked"),
+        };
+        if let Some(target) = probe {
+            let (level, text) = match ask_once(&target).await {
+                Ok(took) => (
+                    LineLevel::Step,
+                    format!("{to}: {} answers, {} ms", target.path, took.as_millis()),
+                ),
+                Err(why) => (LineLevel::Error, format!("{to} does not answer as it should: {why}")),
+            };
+            self.say(Some(operation), level, "check", text);
+        }
+        let has_shared = self.stack().is_some_and(|stack| !stack.shared.is_empty());
+        if let (true, Some(from)) = (has_shared, from) {
+            let text =
+                format!("only traffic moved: {from}'s rows and migrations stay in the database");
+            self.say(Some(operation), LineLevel::Note, "", text);
+        }
     }
 
     /// The same, in the caller's time.
@@ -74,8 +108,8 @@ impl App {
     }
 
     async fn drain(&self, operation: OperationId, color: Color) {
-        let app = self.settings.app.clone();
-        let deadline = self.settings.drain;
+        let app = self.name.clone();
+        let deadline = self.settings().drain;
         let name = self.name_of(color);
         let open = self.shared.proxy.switch().in_flight(&app, color);
         let (requests, tunnels) = (open.requests, open.tunnels);
@@ -114,7 +148,7 @@ impl App {
         to: Color,
     ) -> Result<(), String> {
         let Some(reconciler) = &self.shared.reconciler else { return Ok(()) };
-        let Some(stack) = self.settings.stack.as_ref().filter(|s| !s.singletons.is_empty()) else {
+        let Some(stack) = self.stack().filter(|s| !s.singletons.is_empty()) else {
             return Ok(());
         };
         // One at a time: two moves at once could leave both colors with one.
@@ -125,10 +159,10 @@ impl App {
             return Ok(());
         }
         let action = Action::MoveSingletons { from: to.other(), to };
-        let mut work = Work::new(self.settings.app.clone());
+        let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.releases = self.state().colors;
-        let done = self.drive(operation, reconciler, stack, &[action], &mut work).await;
+        let done = self.drive(operation, reconciler, &stack, &[action], &mut work).await;
         drop(turn);
         let names: Vec<&str> = stack.singletons.iter().map(|s| s.as_str()).collect();
         let (names, release) = (names.join(", "), self.name_of(to));
@@ -158,19 +192,17 @@ impl App {
         let text =
             format!("{release} is stopped: starting it. {serving} serves until it is ready.");
         self.say(Some(operation), LineLevel::Step, "", text);
-        let (Some(reconciler), Some(stack)) =
-            (&self.shared.reconciler, self.settings.stack.as_ref())
-        else {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return Err(format!("{release} is stopped, and this app has no stack to start"));
         };
-        let mut work = Work::new(self.settings.app.clone());
+        let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.releases = self.state().colors;
         work.probe = self.probe_target(color).await?;
         let project = work.projects.get(color).clone();
-        let seen = reconciler.observe(stack, project.as_deref()).await;
+        let seen = reconciler.observe(&stack, project.as_deref()).await;
         let actions = plan(&Goal::Again { release, color }, &seen).map_err(|e| e.to_string())?;
-        self.drive(operation, reconciler, stack, &actions, &mut work)
+        self.drive(operation, reconciler, &stack, &actions, &mut work)
             .await
             .map_err(|stopped| format!("{stopped}; {serving} serves as before"))?;
         let warm = Fact::ReleaseIs { release, state: ReleaseState::Warm };

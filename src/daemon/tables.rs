@@ -78,8 +78,7 @@ pub async fn keep(
         }
         tokio::time::sleep(GATHER).await;
         let generation = shared.proxy.switch().generation();
-        let apps =
-            controller.apps().map(|app| (app.settings.app.clone(), app.endpoints())).collect();
+        let apps = controller.apps().map(|app| (app.name.clone(), app.endpoints())).collect();
         let (state, kept) = (state.clone(), Kept { generation, apps });
         let saved = tokio::task::spawn_blocking(move || tables::save(&state, &kept)).await;
         match saved {

@@ -7,4 +7,5 @@ mod daemon;
 mod demo;
 mod full_disk;
 mod init;
+mod reload;
 mod tidy;

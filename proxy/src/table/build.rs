@@ -154,6 +154,10 @@ fn change_spec(
         }
         Change::Release { color, release } => spec.colors.get_mut(*color).release = *release,
         Change::Routes(routes) => spec.routes.clone_from(routes),
+        Change::Terms { sticky, deadlines } => {
+            spec.sticky.clone_from(sticky);
+            spec.deadlines.clone_from(deadlines);
+        }
         Change::Define(_) | Change::Remove => {}
     }
     Ok(false)
