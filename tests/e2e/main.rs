@@ -18,6 +18,8 @@ mod deploy;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod habits;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod host;
