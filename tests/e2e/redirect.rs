@@ -360,11 +360,12 @@ struct Published {
 
 impl Published {
     fn start() -> Self {
-        let image = ["-p", "80", "shop-program", "/shop", "frontend"];
+        // Named, not left to Docker: it may choose another port for IPv6 than for IPv4.
+        let port = landing::free_port().unwrap();
+        let publish = format!("{port}:80");
+        let image = ["-p", &publish, "shop-program", "/shop", "frontend"];
         let id = run("docker", &[&["run", "-d", "--rm"][..], &image].concat()).trim().to_owned();
-        let ports = run("docker", &["port", &id, "80"]);
-        let port = ports.lines().next().and_then(|line| line.rsplit_once(':')).unwrap().1;
-        let published = Self { id, port: port.parse().unwrap() };
+        let published = Self { id, port };
         let end = Instant::now() + Duration::from_secs(20);
         while Client::connect(&Space::machine(), at("127.0.0.1", published.port))
             .and_then(|mut client| client.ask())
