@@ -1,7 +1,7 @@
 //! HUP: the operator's file is read again, and all of it counts or nothing.
 //!
-//! A file with problems is refused, and so is one that changes what only a start can change; the old
-//! settings stay then. [`needs_restart`] says which parts these are. What an app serves is replaced
+//! A file with problems is refused, and so is one that changes what only a start can change: the
+//! old settings stay. [`needs_restart`] says which parts these are. What an app serves is replaced
 //! in one step for each app; a route that goes from one app to another needs a restart.
 
 use std::collections::BTreeSet;

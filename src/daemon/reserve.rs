@@ -1,8 +1,8 @@
 //! A few megabytes that are kept free for the worst day: a start on a full disk.
 //!
 //! SQLite and the lock need some room to open. A file of ours holds that room; when the disk is
-//! full at a start it is let go, so that the daemon comes back on the color that the weights file names
-//! and records what it could not record before. It is made again when there is space.
+//! full at a start it is let go, so that the daemon comes back on the color that the weights file
+//! names and records what it could not record before. It is made again when there is space.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! A release is made: sources fixed and colored, images built, pulled and pinned; and forgotten.
 //!
-//! Nothing here starts a container or touches what runs. Whether there is room for a second copy is
-//! asked before anything is built; that is in `preflight`. What is written stands below the release's
-//! folder and worktree, and goes with [`forget`].
+//! Nothing here starts a container or touches what runs. Whether there is room for a second copy
+//! is asked before anything is built; that is in `preflight`. What is written stands below the
+//! release's folder and worktree, and goes with [`forget`].
 
 use std::path::PathBuf;
 use std::time::Duration;

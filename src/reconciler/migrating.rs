@@ -35,8 +35,8 @@ pub(super) async fn migrate(settings: &StackSettings, release: ReleaseId, work: 
     let secrets = secrets_of(&folder).await;
     if out.code != 0 {
         return Err(format!(
-            "\"{}\" in {service} ended with exit {}:\n{}\nThe database may have part of it: look at \
-             the migrations table before the next deploy",
+            "\"{}\" in {service} ended with exit {}:\n{}\nThe database may have part of it: look \
+             at the migrations table before the next deploy",
             command.join(" "),
             out.code,
             secrets.mask(&out.tail.join("\n"))
