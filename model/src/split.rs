@@ -1,8 +1,8 @@
 //! Colors, weights and the split of traffic over two colors.
 //!
 //! A split is the stable color and the canary's weight: the two shares sum to 10,000 basis points
-//! by construction. A client's slot is a fixed place 0..=9,999; it is a canary exactly when its slot
-//! lies below the weight, so raising the weight moves clients one way only.
+//! by construction. A client's slot is a fixed place 0..=9,999; it is a canary exactly when its
+//! slot lies below the weight, so raising the weight moves clients one way only.
 
 use std::fmt;
 use std::str::FromStr;

@@ -175,7 +175,8 @@ mod tests {
         format!(
             "[apps.{name}.endpoints]\nblue = {{ web = [\"127.0.0.1:1\"] }}\n\
              green = {{ web = [\"127.0.0.1:2\"] }}\n\
-             [[apps.{name}.routes]]\nservice = \"web\"\npath = \"{path}\"\n"
+             [[apps.{name}.routes]]\nservice = \"web\"\npath = \"{path}\"\n\
+             [apps.{name}.probe]\npath = \"{path}\"\n"
         )
     }
 
@@ -190,8 +191,7 @@ mod tests {
     fn what_an_app_serves_and_how_it_is_deployed_needs_no_restart() {
         let now = config("", &app("shop", "/"));
         let more = format!(
-            "{}[[apps.shop.routes]]\nservice = \"web\"\npath = \"/new\"\n\
-             [apps.shop.probe]\npath = \"/ready\"\n",
+            "{}interval = \"3s\"\n[[apps.shop.routes]]\nservice = \"web\"\npath = \"/new\"\n",
             app("shop", "/")
         );
         let head = "[proxy]\nsticky = \"ip\"\ndrain_deadline = \"5s\"\n\
