@@ -2,7 +2,7 @@
 //!
 //! It alone changes what is known of an app and what the proxy's table says of it. Two ways lead
 //! in: the mailbox (everything that may wait: the fact is durable before the effect) and the path
-//! of the cut-back ([`App::cut_back`]), which touches memory first and waits for nothing.
+//! of the cut-back (`App::cut_back`), which touches memory first and waits for nothing.
 //! It never talks to Docker itself: plans go to the reconciler.
 //! INVARIANT: the state in memory is the recorded one plus the batches that wait for the disk, in
 //! the order in which the journal gets them.

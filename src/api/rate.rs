@@ -2,7 +2,7 @@
 //!
 //! Guards the daemon from a script that runs wild, not from an attacker: who comes this far was let
 //! in by the socket. A cut-back is never refused for it; that is the caller's part.
-//! Invariant: at most [`USERS`] buckets are kept; users beyond share one.
+//! Invariant: at most `USERS` buckets are kept; users beyond share one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -63,7 +63,7 @@ impl RedirectError {
     }
 }
 
-/// What [`assert`] found and did.
+/// What [`assert()`] found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asserted {
     /// The rule stood as it should.
