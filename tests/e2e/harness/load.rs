@@ -370,6 +370,9 @@ fn request_for(job: &Job, jar: &Jar) -> Result<Request<Full<Bytes>>, http::Error
         let pairs: Vec<String> =
             cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         request = request.header("cookie", pairs.join("; "));
+    } else {
+        // Else the address stands for the client, and many clients share the one of their lane.
+        request = request.header("authorization", format!("Bearer visitor-{}", job.client));
     }
     let body = if job.call.method == "POST" { "cup" } else { "" };
     request.body(Full::from(body))
