@@ -100,3 +100,13 @@ fn a_release_that_never_gets_healthy_leaves_the_serving_one_untouched() {
 fn a_release_that_does_not_build_leaves_the_serving_one_untouched() {
     check_failed_deploy("broken", &["assets"]);
 }
+
+#[test]
+fn migrations_that_stay_after_a_failed_deploy_are_named() {
+    let fronted = Fronted::deployed();
+    fronted.shop.release("migration");
+    let ran = fronted.deploy("crash", &[]);
+    assert_eq!(ran.printed.code, 1, "{}", ran.printed.both());
+    ran.says(&["no price list in /prices", "_note_v2"]);
+    assert_eq!(fronted.release_now(), "v1");
+}
