@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use cutover_model::ServiceName;
 use cutover_model::{
-    Action, Actor, Color, Effect, Ending, Fact, Goal, Input, LineLevel, Migration, OperationId,
-    OperationKind, ReleaseId, ReleaseState, Settle, Split, Step, Weight, plan,
+    Action, Actor, Color, Containers, Effect, Ending, Fact, Goal, Input, LineLevel, Migration,
+    Observation, OperationId, OperationKind, ReleaseId, ReleaseState, Seen, Settle, Split, Step,
+    Weight, plan,
 };
 use tokio::sync::mpsc;
 
@@ -128,7 +129,11 @@ impl App {
             None => Migration::None,
         };
         let project = stack.project(color);
-        let seen = reconciler.observe(&stack, Some(&project)).await;
+        let mut seen = reconciler.observe(&stack, Some(&project)).await;
+        if let Some(other) = work.projects.get(color).as_deref().filter(|p| **p != project) {
+            // An adopted stack is in the operator's own project: it has to make room, too.
+            seen = both(seen, reconciler.observe(&stack, Some(other)).await);
+        }
         let goal = Goal::Fresh { release, color, migration };
         let actions = plan(&goal, &seen).map_err(|e| e.to_string())?;
         let is_before = |a: &Action| matches!(a, Action::Render { .. } | Action::Images { .. });
@@ -353,6 +358,18 @@ impl App {
             timeout: settings.timeout,
         }))
     }
+}
+
+/// What is in a color when its containers lie in two projects.
+fn both(one: Observation, other: Observation) -> Observation {
+    let containers = match (one.containers, other.containers) {
+        (Seen::Known(one), Seen::Known(other)) => Seen::Known(Containers {
+            running: one.running + other.running,
+            stopped: one.stopped + other.stopped,
+        }),
+        (Seen::Unknown(why), _) | (_, Seen::Unknown(why)) => Seen::Unknown(why),
+    };
+    Observation { containers }
 }
 
 /// The reason of a failed deploy, with the migrations that it leaves in the database.

@@ -32,6 +32,8 @@ fn plain_compose_commands_are_seen_and_do_no_harm() {
         ["blue", "green"].iter().all(|color| on.contains(&format!("{project}-{color}-link")))
     };
     assert!(links());
+    let stopped = engine::inspect(&shop.container("backend"), "{{.State.Running}}");
+    assert_eq!(stopped, "false", "the adopted stack made room for the second deploy");
     shop.compose(&["up", "-d", "--wait", "--force-recreate", "postgres"]).succeeded();
     eventually("both links are there again", PATIENCE, || links().then_some(()));
     alarmed(&fronted, "postgres was made anew");
@@ -45,5 +47,10 @@ fn plain_compose_commands_are_seen_and_do_no_harm() {
     alarmed(&fronted, "a second agent was started");
     let state = engine::inspect(&shop.container("agent"), "{{.State.Running}}");
     assert_eq!(state, "false");
+
+    let said = shop.compose(&["up", "-d", "--no-deps", "--no-build", "backend"]).succeeded();
+    let about = engine::inspect(&shop.container("backend"), "{{json .State}} {{.RestartCount}}");
+    assert!(about.contains("\"Running\":true"), "{about} {}", said.both());
+    alarmed(&fronted, "somebody started backend");
     fronted.serves("v3");
 }
