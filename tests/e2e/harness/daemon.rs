@@ -134,6 +134,19 @@ impl Cutover {
         status.code().unwrap_or(-1)
     }
 
+    /// Daemons that a command of this test started by itself: their words name our file.
+    fn left_running(&self) -> Vec<u32> {
+        let ours = self.config.display().to_string();
+        let processes = std::fs::read_dir("/proc").expect("the processes");
+        let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|pid: &u32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).into_owned();
+            words.contains(&ours) && words.contains("serve")
+        })
+        .collect()
+    }
+
     /// What the daemon printed.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -143,6 +156,10 @@ impl Cutover {
 impl Drop for Cutover {
     fn drop(&mut self) {
         self.kill();
+        for pid in self.left_running() {
+            // It may have ended since; then there is nothing to do.
+            super::engine::run("kill", &["-KILL", &pid.to_string()], Path::new("/"));
+        }
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<&str> = said.lines().collect();
