@@ -252,7 +252,11 @@ impl App {
             Report::Intended { index, action, go } => {
                 let intended = Fact::ActionIntended { operation, index, action };
                 let recorded = self.record(Actor::daemon(), vec![intended]).await;
-                drop(go.send(recorded.map_err(|failure| failure.to_string())));
+                drop(go.send(recorded.map_err(|failure| match failure {
+                    // Traffic may have moved before this: only the action was not begun.
+                    Failure::NotRecorded(why) => why,
+                    other => other.to_string(),
+                })));
             }
             Report::Done { index, action, took, text, go } => {
                 if let Action::Start { color, .. } | Action::Wake { color, .. } = action {

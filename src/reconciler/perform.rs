@@ -163,7 +163,11 @@ async fn start(settings: &StackSettings, release: ReleaseId, work: &Work) -> Tex
     if !names.is_empty() {
         compose.create(&generated, &names).await.map_err(text)?;
     }
-    Ok(Some(format!("{} containers in {}", started.len(), stack.color)))
+    let containers = match started.len() {
+        1 => "1 container".to_owned(),
+        many => format!("{many} containers"),
+    };
+    Ok(Some(format!("{containers} in {}", stack.color)))
 }
 
 fn starter<'a>(docker: &'a Docker, secrets: &'a Secrets) -> Starter<'a> {
