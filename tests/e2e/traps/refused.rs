@@ -46,7 +46,7 @@ fn a_network_of_somebody_else_is_asked_about() {
 
 #[test]
 fn a_published_port_of_nobody_is_refused_until_it_has_a_class() {
-    check_refused("fixed-ports", "", &["line", "tcp", "drop"]);
+    check_refused("fixed-ports", "", &["line", "no route leads to", "drop"]);
 }
 
 #[test]
