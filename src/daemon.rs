@@ -8,6 +8,7 @@
 pub mod access_log;
 pub mod inherit;
 pub mod opening;
+pub mod pages;
 pub mod ports;
 pub mod reload;
 pub mod reserve;
@@ -93,6 +94,7 @@ impl Daemon {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let log = access_log::start(config.proxy.access_log.clone(), &tasks, &stop)?;
         proxy_settings.access_log = log;
+        proxy_settings.pages = pages::or_ours(&config);
 
         // Compose runs in that folder: a relative path would be read from there once more.
         let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
@@ -141,7 +143,7 @@ impl Daemon {
             door: socket::door(&config.admin.socket),
         };
         open_admin(&config, desk, &tasks, &stop).await?;
-        let reload = Arc::new(Reload::new(&config, &options.file));
+        let reload = Arc::new(Reload::new(&config, &options.file, Arc::clone(&proxy)));
         let socket = config.admin.socket;
         Ok(Self { controller, proxy, addresses, socket, stop, tasks, reload })
     }

@@ -70,7 +70,12 @@ pub struct Proxy {
     pub via: bool,
     /// The file that gets one JSON line for each request; `None`: no access log.
     pub access_log: Option<PathBuf>,
+    /// The operator's own pages by status, of [`ERROR_PAGES`]; the rest are Cutover's.
+    pub error_pages: BTreeMap<u16, PathBuf>,
 }
+
+/// The answers of the proxy's own that may have a page of the operator's.
+pub const ERROR_PAGES: [u16; 4] = [404, 502, 503, 504];
 
 /// How a client is known again, so that it stays on its color during a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

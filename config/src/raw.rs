@@ -74,8 +74,10 @@ section! {
         via: bool,
         /// File that gets one JSON line for each request. Default: none.
         access_log: FilePath,
+        /// Your own pages (HTML files) for the proxy's 404, 502, 503 and 504. Default: short ones.
+        error_pages: Keyed<FilePath>,
     }
-    not yet: error_pages, shield;
+    not yet: shield;
 }
 
 section! {

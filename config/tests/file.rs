@@ -58,6 +58,20 @@ fn the_file_of_the_manual_is_good_and_says_what_has_no_effect() {
 }
 
 #[test]
+fn error_pages_are_for_answers_of_the_proxys_own() {
+    let (config, _) =
+        parse(&with("[proxy.error_pages]\n404 = \"pages/404.html\"\n503 = \"/srv/503.html\""), &[])
+            .unwrap();
+    let pages: Vec<_> = config.proxy.error_pages.iter().collect();
+    assert_eq!(pages[0], (&404, &Path::new("/srv/shop/pages/404.html").to_owned()));
+    assert_eq!(pages[1], (&503, &Path::new("/srv/503.html").to_owned()));
+    for key in ["500", "oops", "0404x"] {
+        let text = refused(&with(&format!("[proxy.error_pages]\n{key} = \"x.html\"")));
+        assert!(text.contains("is no answer of the proxy's own"), "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_and_never_ignored() {
     insta::assert_snapshot!("not_yet", refused(include_str!("files/not_yet.toml")));
 }

@@ -53,7 +53,8 @@ pub(crate) async fn forward(
         }
         Err(fault) => {
             exchange.fail(fault);
-            pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id())
+            let own = inbound.worker.shared.pages.load();
+            pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id(), &own)
         }
     };
     if inbound.watch.is_parting() && response.status() != StatusCode::SWITCHING_PROTOCOLS {

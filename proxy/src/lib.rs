@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use cutover_model::{AppName, Color};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,8 @@ pub use signals::{AccessRecord, Counts, Cursor};
 pub use switch::{InFlight, Switch};
 
 use client::Keys;
-use message::{Drain, Drained, Outcomes};
+use error::pages::Pages;
+use message::{Drain, Drained, Outcomes, OwnPages};
 use switch::Board;
 use worker::{Order, Shared, Worker, listener};
 
@@ -72,6 +74,7 @@ impl Proxy {
         }
         let shared = Arc::new(Shared {
             keys: Keys::new(&settings.cookie_key, settings.via.as_deref()),
+            pages: ArcSwap::from_pointee(Pages::from(&settings.pages)),
             settings,
             board,
             connections: AtomicUsize::new(0),
@@ -105,6 +108,11 @@ impl Proxy {
     #[must_use]
     pub fn switch(&self) -> Switch {
         Switch::new(self.shared.board.clone())
+    }
+
+    /// Replaces the operator's own pages: answers that begin from now on have these.
+    pub fn set_pages(&self, pages: &OwnPages) {
+        self.shared.pages.store(Arc::new(Pages::from(pages)));
     }
 
     /// The addresses that are listened on, in the order of the settings.

@@ -9,9 +9,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+mod pages;
+
 pub use cutover_model::ByColor;
 use cutover_model::{AppName, Color, Generation, ReleaseId, Role, Salt, ServiceName, Split};
 use serde::{Deserialize, Serialize};
+
+pub use pages::OwnPages;
 
 /// What the control plane asks of the data plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,8 @@ pub enum Command {
     /// Report when no request is left on a color that got its request before `Drain` was received;
     /// at the deadline the rest is ended properly (WebSockets by 1001) or, for requests, reported.
     Drain(Drain),
+    /// Swap the pages that the proxy answers with itself.
+    Pages(OwnPages),
 }
 
 /// One atomic change of one app's table.

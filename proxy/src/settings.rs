@@ -13,7 +13,7 @@ use cutover_model::Generation;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::message::AppSpec;
+use crate::message::{AppSpec, OwnPages};
 use crate::signals::AccessRecord;
 
 /// Everything that [`crate::Proxy::start`] needs.
@@ -38,6 +38,8 @@ pub struct ProxySettings {
     /// Where a record of each request goes. When the channel is full, records are lost and counted;
     /// requests never wait for it.
     pub access_log: Option<mpsc::Sender<AccessRecord>>,
+    /// The operator's own pages for the proxy's own answers; see [`crate::Proxy::set_pages`].
+    pub pages: OwnPages,
     /// The generation of the first table; later than any that was handed out before.
     pub first_generation: Generation,
     /// The apps of the first table, in force before the first connection is accepted.
@@ -61,6 +63,7 @@ impl ProxySettings {
             timeouts: Timeouts::default(),
             via: Some(format!("cutover-{:08x}", rand::random::<u32>())),
             access_log: None,
+            pages: OwnPages::default(),
             first_generation: Generation(1),
             tables: Vec::new(),
         }

@@ -17,12 +17,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use cutover_model::{AppName, Color};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Keys;
+use crate::error::pages::Pages;
 use crate::message::Outcome;
 use crate::settings::ProxySettings;
 use crate::signals::{AccessRecord, Ring};
@@ -47,6 +49,8 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncont
 pub(crate) struct Shared {
     pub(crate) settings: ProxySettings,
     pub(crate) keys: Keys,
+    /// The operator's pages; looked at only when the proxy answers itself.
+    pub(crate) pages: ArcSwap<Pages>,
     pub(crate) board: Arc<Board>,
     pub(crate) connections: AtomicUsize,
     pub(crate) accepted: AtomicU64,

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use cutover_config::{Config, Paint};
 use cutover_model::{AppName, LineLevel};
+use cutover_proxy::Proxy;
 use cutover_proxy::message::RouteSpec;
 
-use super::settings;
+use super::{pages, settings};
 use crate::controller::{AppSettings, Controller};
 
 /// What a reload needs to know.
@@ -22,16 +23,17 @@ pub struct Reload {
     file: PathBuf,
     /// The socket that the file named at the start; the one in use may come from the command line.
     named_socket: Option<PathBuf>,
+    proxy: Arc<Proxy>,
     now: Mutex<Config>,
 }
 
 impl Reload {
     /// From the configuration that the daemon starts with.
     #[must_use]
-    pub fn new(config: &Config, file: &Path) -> Self {
+    pub fn new(config: &Config, file: &Path, proxy: Arc<Proxy>) -> Self {
         let loaded = cutover_config::load(file, std::env::vars()).ok();
         let named_socket = loaded.map(|loaded| loaded.config.admin.socket);
-        Self { file: file.to_owned(), named_socket, now: Mutex::new(config.clone()) }
+        Self { file: file.to_owned(), named_socket, proxy, now: Mutex::new(config.clone()) }
     }
 
     /// How long open requests may take at the end, by the file in force.
@@ -77,7 +79,12 @@ impl Reload {
         if !parts.is_empty() {
             return Err(format!("needs a restart: {}", parts.join(", ")));
         }
+        let (own_pages, unreadable) = pages::read(&config);
+        if !unreadable.is_empty() {
+            return Err(unreadable.join("; "));
+        }
         replace(controller, after)?;
+        self.proxy.set_pages(&own_pages);
         *now = config;
         Ok(loaded.warnings.to_string())
     }

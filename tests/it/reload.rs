@@ -44,6 +44,22 @@ fn hup_takes_a_good_file_and_keeps_the_split() {
 }
 
 #[test]
+fn hup_reads_the_operators_pages_again_and_refuses_what_cannot_be_read() {
+    let cutover = Cutover::start(None);
+    rewrite(&cutover, moved);
+    std::fs::write(cutover.path("404.html"), "<p>first</p>").unwrap();
+    rewrite(&cutover, |text| format!("{text}[proxy.error_pages]\n404 = \"404.html\"\n"));
+    signal(&cutover, "HUP");
+    said(&cutover, "was read again and is in force", 1);
+    assert_eq!(cutover.get("/x"), "<p>first</p>");
+
+    std::fs::write(cutover.path("404.html"), "x".repeat(300 * 1024)).unwrap();
+    signal(&cutover, "HUP");
+    said(&cutover, "a page has at most 256 KiB", 1);
+    assert_eq!(cutover.get("/x"), "<p>first</p>");
+}
+
+#[test]
 fn hup_refuses_what_is_wrong_or_needs_a_restart_as_a_whole() {
     let cutover = Cutover::start(None);
     let good = std::fs::read_to_string(cutover.path("cutover.toml")).unwrap();

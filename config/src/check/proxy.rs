@@ -1,13 +1,16 @@
 //! `[proxy]`: settings of the data plane and their defaults.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Surroundings, deadline};
-use crate::checked::{Cookie, Proxy, SameSite, Secure, Sticky, Timeouts};
+use crate::checked::{Cookie, ERROR_PAGES, Proxy, SameSite, Secure, Sticky, Timeouts};
 use crate::network::Network;
 use crate::problem::Sink;
 use crate::raw::{RawCookie, RawProxy, RawTimeouts};
-use crate::read::At;
+use crate::read::{At, Keyed};
+use crate::scalar::FilePath;
 
 /// Checks `[proxy]`, or makes the defaults.
 pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Sink) -> Proxy {
@@ -31,7 +34,32 @@ pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Si
         drain_deadline: deadline(drain, Duration::from_secs(30), sink),
         via: raw.and_then(|raw| raw.via.as_ref()).is_none_or(|at| at.value),
         access_log: raw.and_then(|raw| raw.access_log.as_ref()).map(|at| around.path(Some(at), "")),
+        error_pages: raw
+            .and_then(|raw| raw.error_pages.as_ref())
+            .map(|at| error_pages(&at.value, around, sink))
+            .unwrap_or_default(),
     }
+}
+
+fn error_pages(
+    raw: &Keyed<FilePath>,
+    around: &Surroundings,
+    sink: &mut Sink,
+) -> BTreeMap<u16, PathBuf> {
+    let mut pages = BTreeMap::new();
+    for entry in &raw.0 {
+        match entry.name.value.parse() {
+            Ok(status) if ERROR_PAGES.contains(&status) => {
+                pages.insert(status, around.file(&entry.item, sink));
+            }
+            _ => {
+                let what = format!("\"{}\" is no answer of the proxy's own", entry.name.value);
+                sink.wrong(&entry.name.place, what)
+                    .hint("write 404, 502, 503 or 504, as 503 = \"pages/503.html\"");
+            }
+        }
+    }
+    pages
 }
 
 fn networks(

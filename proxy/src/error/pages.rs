@@ -1,7 +1,10 @@
 //! The answers that Cutover gives itself: short, honest, without a trace of the inside.
 //!
-//! HTML for those who ask for it, JSON for those who ask for that, plain text otherwise. Invariant:
-//! the only outside text in a page is the request id, which was checked to be harmless.
+//! JSON for those who ask for it; else the operator's own page where there is one for the status,
+//! HTML for those who ask for that, plain text otherwise. Invariant: the only outside text in a
+//! page of ours is the request id, which was checked to be harmless.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -9,6 +12,20 @@ use http::{HeaderValue, Response};
 
 use super::Fault;
 use crate::forward::Answer;
+use crate::message::OwnPages;
+
+/// The operator's own pages, ready to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Pages(HashMap<u16, Bytes>);
+
+impl From<&OwnPages> for Pages {
+    fn from(own: &OwnPages) -> Self {
+        let ready = |(status, html): (&u16, &String)| (*status, Bytes::from(html.clone()));
+        Self(own.html.iter().map(ready).collect())
+    }
+}
+
+const HTML: &str = "text/html; charset=utf-8";
 
 /// What a client would like to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +53,18 @@ impl Taste {
 }
 
 /// The answer for a fault.
-pub(crate) fn page(fault: Fault, taste: Taste, request_id: &str) -> Response<Answer> {
+pub(crate) fn page(fault: Fault, taste: Taste, request_id: &str, own: &Pages) -> Response<Answer> {
     let status = fault.status();
-    let (kind, text) = match taste {
-        Taste::Html => ("text/html; charset=utf-8", html(fault, request_id)),
-        Taste::Json => ("application/json", json(fault, request_id)),
-        Taste::Text => (
-            "text/plain; charset=utf-8",
-            format!("{status}\n{}\nrequest id: {request_id}\n", fault.words()),
-        ),
+    let (kind, text) = match (taste, own.0.get(&status.as_u16())) {
+        (Taste::Json, _) => ("application/json", Bytes::from(json(fault, request_id))),
+        (_, Some(page)) => (HTML, page.clone()),
+        (Taste::Html, None) => (HTML, Bytes::from(html(fault, request_id))),
+        (Taste::Text, None) => {
+            let text = format!("{status}\n{}\nrequest id: {request_id}\n", fault.words());
+            ("text/plain; charset=utf-8", Bytes::from(text))
+        }
     };
-    let mut response = Response::new(Answer::full(Bytes::from(text)));
+    let mut response = Response::new(Answer::full(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

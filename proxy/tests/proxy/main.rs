@@ -12,6 +12,7 @@ mod framing;
 mod harness;
 mod headers;
 mod listening;
+mod pages;
 mod pooling;
 mod routing;
 mod streaming;
