@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
+use crate::restore::{Aside, Halt, Point, RestorePlan, Source, Stage};
 use crate::{Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// Who asked, as the socket's peer credentials or the automation say.
@@ -69,13 +70,20 @@ pub enum OperationKind {
         /// The operation that is reversed.
         operation: OperationId,
     },
+    /// Put the database back.
+    Restore {
+        /// To which data.
+        source: Source,
+        /// The release that serves on it.
+        to: ReleaseId,
+    },
 }
 
 impl OperationKind {
     /// Whether no other operation of the kind may run beside it; moves of traffic may.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
-        matches!(self, Self::Adopt | Self::Leave | Self::Deploy { .. })
+        matches!(self, Self::Adopt | Self::Leave | Self::Deploy { .. } | Self::Restore { .. })
     }
 
     /// The command's word.
@@ -91,6 +99,7 @@ impl OperationKind {
             Self::Abort => "abort",
             Self::Rollback { .. } => "rollback",
             Self::Undo { .. } => "undo",
+            Self::Restore { .. } => "restore",
         }
     }
 }
@@ -269,6 +278,56 @@ pub enum Fact {
     },
     /// The rule is gone.
     PortsGiven,
+    /// What a restore was agreed on; together with its start.
+    RestorePlanned {
+        /// The operation.
+        operation: OperationId,
+        /// The plan.
+        plan: Box<RestorePlan>,
+    },
+    /// A stage of a restore is about to begin. The newest one is in doubt.
+    RestoreReached {
+        /// The operation.
+        operation: OperationId,
+        /// The stage.
+        stage: Stage,
+    },
+    /// A restore waits for a person; traffic is on the safe color and no request waits.
+    RestoreHalted {
+        /// The operation.
+        operation: OperationId,
+        /// Why.
+        halt: Halt,
+    },
+    /// It goes on.
+    RestoreResumed {
+        /// The operation.
+        operation: OperationId,
+        /// The most rows that may be lost from now on, when it was accepted anew.
+        max_loss: Option<u64>,
+    },
+    /// The names were exchanged: the former database is kept under another name.
+    AsideKept {
+        /// The restore that put it aside.
+        operation: OperationId,
+        /// It.
+        aside: Box<Aside>,
+    },
+    /// A database that was put aside is there no more under that name.
+    AsideGone {
+        /// The restore that had put it aside.
+        operation: OperationId,
+    },
+    /// A restore point was made.
+    PointMade {
+        /// It.
+        point: Box<Point>,
+    },
+    /// A restore point is there no more.
+    PointGone {
+        /// The release before whose migration it was made.
+        release: ReleaseId,
+    },
     /// A person's words about an operation.
     Noted {
         /// The operation.
@@ -300,6 +359,14 @@ impl Fact {
             Self::Line { .. } => "line",
             Self::PortsTaken { .. } => "ports_taken",
             Self::PortsGiven => "ports_given",
+            Self::RestorePlanned { .. } => "restore_planned",
+            Self::RestoreReached { .. } => "restore_reached",
+            Self::RestoreHalted { .. } => "restore_halted",
+            Self::RestoreResumed { .. } => "restore_resumed",
+            Self::AsideKept { .. } => "aside_kept",
+            Self::AsideGone { .. } => "aside_gone",
+            Self::PointMade { .. } => "point_made",
+            Self::PointGone { .. } => "point_gone",
             Self::Noted { .. } => "noted",
         }
     }
@@ -314,6 +381,12 @@ impl Fact {
             | Self::ActionDone { operation, .. }
             | Self::ActionFailed { operation, .. }
             | Self::ReleaseRejected { operation, .. }
+            | Self::RestorePlanned { operation, .. }
+            | Self::RestoreReached { operation, .. }
+            | Self::RestoreHalted { operation, .. }
+            | Self::RestoreResumed { operation, .. }
+            | Self::AsideKept { operation, .. }
+            | Self::AsideGone { operation, .. }
             | Self::Noted { operation, .. } => Some(*operation),
             Self::SplitChanged { operation, .. } | Self::Line { operation, .. } => *operation,
             _ => None,

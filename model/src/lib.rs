@@ -10,6 +10,7 @@ pub mod ids;
 pub mod lead;
 pub mod plan;
 pub mod release;
+pub mod restore;
 pub mod rollout;
 pub mod split;
 
@@ -22,6 +23,7 @@ pub use ids::{
 pub use lead::{Landing, Lead, Redirect, WhenDead};
 pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
 pub use release::{Release, ReleaseState, Standing};
+pub use restore::{Aside, Halt, Oid, Point, Restore, RestorePlan, Source, Stage};
 pub use rollout::{
     AppState, Asked, Decision, Effect, Illegal, Input, Operation, Refusal, Rollout, Settle, Way,
     decide, evolve,

@@ -18,6 +18,7 @@ pub use refusal::{Refusal, Way};
 
 use crate::fact::{AppKind, Ending, OperationKind, Step};
 use crate::release::{ReleaseState, Standing};
+use crate::restore::{Aside, Point, Restore};
 use crate::split::ByColor;
 use crate::{Actor, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
@@ -55,6 +56,15 @@ pub struct AppState {
     /// The rule that leads public ports to the proxy while somebody else holds them.
     #[serde(default)]
     pub redirect: Option<Redirect>,
+    /// Restores of the database that go on.
+    #[serde(default)]
+    pub restores: BTreeMap<OperationId, Restore>,
+    /// Databases that restores put aside, by restore.
+    #[serde(default)]
+    pub asides: BTreeMap<OperationId, Aside>,
+    /// Restore points, by the release before whose migration they were made.
+    #[serde(default)]
+    pub points: BTreeMap<ReleaseId, Point>,
 }
 
 /// One attempt to move a release to stable.
@@ -140,6 +150,9 @@ impl Default for AppState {
             newest_operation: OperationId(0),
             newest_release: ReleaseId(0),
             redirect: None,
+            restores: BTreeMap::new(),
+            asides: BTreeMap::new(),
+            points: BTreeMap::new(),
         }
     }
 }

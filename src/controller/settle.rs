@@ -98,12 +98,13 @@ impl App {
         match effect {
             Effect::MoveSingletons { to, .. } => self.move_singletons(operation, to).await,
             Effect::Wake { release, color } => self.wake_color(operation, release, color).await,
-            // Published before, and a deploy is made by its own task.
+            // Published before; a deploy and a restore have tasks of their own.
             Effect::Publish { .. }
             | Effect::Drain { .. }
             | Effect::Make { .. }
             | Effect::Adopt { .. }
-            | Effect::Leave { .. } => Ok(()),
+            | Effect::Leave { .. }
+            | Effect::Restore { .. } => Ok(()),
         }
     }
 

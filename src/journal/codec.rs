@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{NewFact, Replay, Snapshot, StoredFact};
 
 /// The kinds and versions that this program writes. A kind is added here when the model gets it.
-const KNOWN: [(&str, u32); 18] = [
+const KNOWN: [(&str, u32); 26] = [
     ("app_defined", 1),
     ("operation_started", 1),
     ("operation_ended", 1),
@@ -30,6 +30,14 @@ const KNOWN: [(&str, u32); 18] = [
     ("ports_taken", 1),
     ("ports_given", 1),
     ("noted", 1),
+    ("restore_planned", 1),
+    ("restore_reached", 1),
+    ("restore_halted", 1),
+    ("restore_resumed", 1),
+    ("aside_kept", 1),
+    ("aside_gone", 1),
+    ("point_made", 1),
+    ("point_gone", 1),
 ];
 
 /// The steps that lift what older programs wrote; never edited, only added to.

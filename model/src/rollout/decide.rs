@@ -4,12 +4,14 @@
 //! never moves traffic to a release whose stack is not warm.
 
 mod back;
+mod restore;
 
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, Refusal, Way};
 use crate::fact::{AppKind, Fact, OperationKind, RolloutEnding, Step};
 use crate::release::ReleaseState;
+use crate::restore::RestorePlan;
 use crate::{Color, OperationId, ReleaseId, Salt, Split, Weight};
 
 /// What may be asked of an app.
@@ -59,6 +61,18 @@ pub enum Input {
     Undo {
         /// It.
         operation: OperationId,
+    },
+    /// Put the database back, as agreed on.
+    Restore {
+        /// What was agreed on.
+        plan: Box<RestorePlan>,
+    },
+    /// A restore that waits goes on.
+    Continue {
+        /// The restore.
+        operation: OperationId,
+        /// The most rows that may be lost, when it is accepted anew.
+        max_loss: Option<u64>,
     },
 }
 
@@ -140,6 +154,11 @@ pub enum Effect {
         /// Its color.
         color: Color,
     },
+    /// Carry out a restore, or go on with it.
+    Restore {
+        /// Its operation.
+        operation: OperationId,
+    },
     /// Make the release.
     Make {
         /// The release.
@@ -182,6 +201,8 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         Input::Abort => abort(state, asked),
         Input::Rollback { to } => back::rollback(state, asked, *to),
         Input::Undo { operation } => back::undo(state, asked, *operation),
+        Input::Restore { plan } => restore::restore(state, asked, plan),
+        Input::Continue { operation, max_loss } => restore::go_on(state, *operation, *max_loss),
     }
 }
 

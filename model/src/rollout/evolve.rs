@@ -1,5 +1,7 @@
 //! How one fact changes the state: one total match, the same live and in a replay.
 
+mod restore;
+
 use super::{AppState, Move, Moved, OPERATIONS_KEPT, Operation, RELEASES_KEPT, Rollout};
 use crate::fact::{Fact, Happened, OperationKind};
 use crate::release::{ReleaseState, Standing};
@@ -72,6 +74,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
             forget_old_operations(state);
         }
         Fact::OperationEnded { operation, ending } => {
+            state.restores.remove(operation);
             if let Some(operation) = operation_mut(state, kind, *operation)? {
                 operation.ended = Some((happened.at, ending.clone()));
             }
@@ -103,6 +106,14 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         }
         Fact::PortsTaken { rule } => state.redirect = Some((**rule).clone()),
         Fact::PortsGiven => state.redirect = None,
+        Fact::RestorePlanned { .. }
+        | Fact::RestoreReached { .. }
+        | Fact::RestoreHalted { .. }
+        | Fact::RestoreResumed { .. }
+        | Fact::AsideKept { .. }
+        | Fact::AsideGone { .. }
+        | Fact::PointMade { .. }
+        | Fact::PointGone { .. } => restore::evolve(state, happened)?,
         Fact::ActionIntended { .. }
         | Fact::ActionDone { .. }
         | Fact::ActionFailed { .. }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cutover_model::{Ending, Fact, LineLevel, OperationKind, ReleaseState, RolloutEnding, Split};
+use cutover_model::{
+    Ending, Fact, Halt, LineLevel, OperationKind, ReleaseState, RolloutEnding, Split,
+};
 
 use super::Clock;
 use crate::api::wire::Event;
@@ -70,6 +72,42 @@ fn said(fact: &Fact) -> String {
         }
         Fact::PortsGiven => "ports given back".to_owned(),
         Fact::Noted { text, .. } => format!("note: {text}"),
+        Fact::RestorePlanned { .. }
+        | Fact::RestoreReached { .. }
+        | Fact::RestoreHalted { .. }
+        | Fact::RestoreResumed { .. }
+        | Fact::AsideKept { .. }
+        | Fact::AsideGone { .. }
+        | Fact::PointMade { .. }
+        | Fact::PointGone { .. } => restored(fact),
+    }
+}
+
+fn restored(fact: &Fact) -> String {
+    match fact {
+        Fact::RestorePlanned { plan, .. } => format!(
+            "agreed: {} into \"{}\", at most {} rows lost",
+            plan.source, plan.database, plan.max_loss
+        ),
+        Fact::RestoreReached { stage, .. } => format!("{}: begins", stage.label()),
+        Fact::RestoreHalted { halt, .. } => match halt {
+            Halt::Asks { rows, why } => format!("waits: {rows} rows would be lost: {why}"),
+            Halt::Stuck { why } => format!("STUCK: {why}"),
+            Halt::Waits => "waits for a person: the daemon was started so".to_owned(),
+        },
+        Fact::RestoreResumed { max_loss: Some(rows), .. } => {
+            format!("goes on; at most {rows} rows may be lost")
+        }
+        Fact::RestoreResumed { .. } => "goes on".to_owned(),
+        Fact::AsideKept { aside, .. } => {
+            format!("\"{}\" is kept as \"{}\"", aside.database, aside.name)
+        }
+        Fact::AsideGone { operation } => format!("what {operation} put aside is gone"),
+        Fact::PointMade { point } => {
+            format!("restore point before {} is \"{}\"", point.release, point.name)
+        }
+        Fact::PointGone { release } => format!("the restore point before {release} is gone"),
+        _ => String::new(),
     }
 }
 
@@ -80,6 +118,7 @@ fn asked(what: &OperationKind) -> String {
         OperationKind::Rollback { to, from: Some(from) } => format!("rollback from {from} to {to}"),
         OperationKind::Rollback { to, from: None } => format!("rollback to {to}"),
         OperationKind::Undo { operation } => format!("undo {operation}"),
+        OperationKind::Restore { source, to } => format!("restore of {source}; {to} serves on it"),
         OperationKind::Adopt
         | OperationKind::Leave
         | OperationKind::Next

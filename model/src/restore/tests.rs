@@ -1,0 +1,98 @@
+//! Which side of the exchange the world is on, and what is left to do there.
+
+use super::*;
+
+const OLD: Oid = Oid(100);
+const NEW: Oid = Oid(200);
+
+fn plan(source: Source) -> RestorePlan {
+    RestorePlan {
+        database: "shop".into(),
+        source,
+        data_of: Millis(0),
+        to: ReleaseId(1),
+        from: Some(ReleaseId(2)),
+        system: "7000".into(),
+        live: OLD,
+        candidate: "shop__cand_o4".into(),
+        aside: "shop__prev_o4".into(),
+        max_loss: 10,
+        max_hold_ms: 5_000,
+        accepted_at: Millis(0),
+    }
+}
+
+fn point() -> RestorePlan {
+    plan(Source::Point { release: ReleaseId(2) })
+}
+
+fn found(oid: Oid, mark: Mark) -> Option<Found> {
+    Some(Found { oid, mark })
+}
+
+fn seen(live: Option<Found>, candidate: Option<Found>, aside: Option<Found>) -> Databases {
+    Databases { system: "7000".into(), live, candidate, aside }
+}
+
+fn before(candidate: Option<Found>) -> Databases {
+    seen(found(OLD, Mark::None), candidate, None)
+}
+
+#[test]
+fn the_numbers_alone_tell_the_side() {
+    assert_eq!(side(&point(), &before(None)), Ok(Side::Before));
+    let after = seen(found(NEW, Mark::None), None, found(OLD, Mark::None));
+    assert_eq!(side(&point(), &after), Ok(Side::After));
+}
+
+#[test]
+fn what_fits_neither_side_is_left_alone() {
+    let gone = seen(None, found(NEW, Mark::None), found(OLD, Mark::None));
+    assert!(matches!(side(&point(), &gone), Err(Strange::OtherLive { .. })));
+    let replaced = seen(found(Oid(300), Mark::None), None, None);
+    assert!(matches!(side(&point(), &replaced), Err(Strange::OtherLive { .. })));
+    let moved = Databases { system: "7001".into(), ..before(None) };
+    assert!(matches!(side(&point(), &moved), Err(Strange::OtherServer { .. })));
+}
+
+#[test]
+fn a_candidate_that_passed_is_not_built_again() {
+    let checked = found(NEW, Mark::Ours(Checked::Passed));
+    let stages = left(&point(), Some(Stage::Hold), &before(checked)).unwrap();
+    assert_eq!(stages[..2], [Stage::Preflight, Stage::Stop]);
+    let half = found(NEW, Mark::Ours(Checked::NotYet));
+    let stages = left(&point(), Some(Stage::Verify), &before(half)).unwrap();
+    assert!(stages.starts_with(&[Stage::Preflight, Stage::Build, Stage::Verify]), "{stages:?}");
+}
+
+#[test]
+fn everything_is_to_be_done_at_first_and_a_dump_cut_short_is_made_again() {
+    assert_eq!(left(&point(), None, &before(None)).unwrap(), Stage::ALL);
+    assert_eq!(left(&point(), Some(Stage::Dump), &before(None)).unwrap(), Stage::ALL);
+}
+
+#[test]
+fn after_the_exchange_nothing_goes_back_by_itself() {
+    let after = seen(found(NEW, Mark::None), None, found(OLD, Mark::None));
+    for begun in Stage::ALL.into_iter().filter(|stage| *stage != Stage::Settle) {
+        let stages = left(&point(), Some(begun), &after).unwrap();
+        assert_eq!(stages, [Stage::Open, Stage::Settle], "{begun:?}");
+    }
+    assert_eq!(left(&point(), Some(Stage::Settle), &after).unwrap(), [Stage::Settle]);
+}
+
+#[test]
+fn a_foreign_database_under_a_name_of_ours_stops_it() {
+    let foreign = found(NEW, Mark::Foreign("somebody".into()));
+    assert!(matches!(left(&point(), None, &before(foreign)), Err(Strange::Foreign { .. })));
+    let aside = seen(found(OLD, Mark::None), None, found(Oid(7), Mark::None));
+    assert!(matches!(left(&point(), None, &aside), Err(Strange::Foreign { .. })));
+}
+
+#[test]
+fn the_way_back_takes_what_was_put_aside_without_a_copy() {
+    let back = plan(Source::Aside { operation: OperationId(4) });
+    let stages = left(&back, None, &before(found(NEW, Mark::Foreign("o4".into())))).unwrap();
+    let swap = [Stage::Preflight, Stage::Stop, Stage::Hold, Stage::Swap, Stage::Open];
+    assert_eq!(stages[..5], swap);
+}

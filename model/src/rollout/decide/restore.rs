@@ -1,0 +1,78 @@
+//! May the database be put back, and may a restore that waits go on.
+
+use super::{Asked, Decision, Effect};
+use crate::fact::{AppKind, Fact, OperationKind};
+use crate::restore::{Halt, RestorePlan, Source};
+use crate::rollout::{AppState, Refusal, Way};
+use crate::{OperationId, Weight};
+
+pub(super) fn restore(
+    state: &AppState,
+    asked: &Asked,
+    plan: &RestorePlan,
+) -> Result<Decision, Refusal> {
+    if let Some((operation, running)) = state.running() {
+        return Err(Refusal::Busy { operation, what: running.what.as_str().into() });
+    }
+    if state.kind == AppKind::Static {
+        let why = "this app has fixed endpoints: nothing here could stop it from writing into \
+                   restored data";
+        return Err(Refusal::cannot(why, Vec::new()));
+    }
+    let Some(standing) = state.standing(plan.to) else {
+        return Err(Refusal::Unknown { what: format!("release {}", plan.to) });
+    };
+    let color = standing.release.color;
+    if *state.colors.get(color) != Some(plan.to) {
+        let why = format!("{} has no stack any more: it cannot serve on the data", plan.to);
+        let way = Way::new("cutover releases", "lists what is on record");
+        return Err(Refusal::cannot(why, vec![way]));
+    }
+    if state.split.weight > Weight::ZERO {
+        let why = "a rollout gives two releases traffic: on restored data only one may serve";
+        let way = Way::new("cutover rollback", "ends the rollout, all traffic to stable");
+        return Err(Refusal::cannot(why, vec![way]));
+    }
+    if let Source::Aside { operation } = &plan.source
+        && !state.asides.contains_key(operation)
+    {
+        let why = format!("what {operation} had put aside is not there any more");
+        return Err(Refusal::cannot(why, vec![Way::new("cutover db list", "lists what is")]));
+    }
+    let what = OperationKind::Restore { source: plan.source.clone(), to: plan.to };
+    let operation = asked.operation;
+    let planned = Fact::RestorePlanned { operation, plan: Box::new(plan.clone()) };
+    let mut decision = Decision::of(asked, what).and(planned);
+    decision.effects.push(Effect::Restore { operation });
+    Ok(decision)
+}
+
+/// The operation is the restore's own, so no start is written.
+pub(super) fn go_on(
+    state: &AppState,
+    operation: OperationId,
+    max_loss: Option<u64>,
+) -> Result<Decision, Refusal> {
+    let Some(restore) = state.restores.get(&operation) else {
+        if !state.operations.contains_key(&operation) {
+            return Err(Refusal::Unknown { what: format!("operation {operation}") });
+        }
+        let why = format!("{operation} does not wait for anything: it has ended");
+        return Err(Refusal::cannot(why, vec![Way::new("cutover status", "shows what is")]));
+    };
+    let Some(halt) = &restore.halted else {
+        let what = "restore".to_owned();
+        return Err(Refusal::Busy { operation, what });
+    };
+    if let Halt::Asks { rows, .. } = halt
+        && max_loss.is_none_or(|most| most < *rows)
+    {
+        let why = format!("{operation} would lose {rows} rows now: accept that many, or more");
+        let command = format!("cutover continue {operation} --max-loss {rows}");
+        return Err(Refusal::cannot(why, vec![Way::new(command, "goes on with that loss")]));
+    }
+    Ok(Decision {
+        facts: vec![Fact::RestoreResumed { operation, max_loss }],
+        effects: vec![Effect::Restore { operation }],
+    })
+}

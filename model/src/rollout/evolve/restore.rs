@@ -1,0 +1,58 @@
+//! How a fact about the database changes the state.
+
+use super::Illegal;
+use crate::OperationId;
+use crate::fact::{Fact, Happened};
+use crate::restore::Restore;
+use crate::rollout::AppState;
+
+pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> {
+    let kind = happened.fact.kind();
+    match &happened.fact {
+        Fact::RestorePlanned { operation, plan } => {
+            if !state.operations.contains_key(operation) {
+                return Err(Illegal::UnknownOperation { kind, operation: *operation });
+            }
+            let planned = Restore { plan: (**plan).clone(), stage: None, halted: None };
+            state.restores.insert(*operation, planned);
+        }
+        Fact::RestoreReached { operation, stage } => {
+            let restore = restore(state, kind, *operation)?;
+            restore.stage = Some(*stage);
+            restore.halted = None;
+        }
+        Fact::RestoreHalted { operation, halt } => {
+            restore(state, kind, *operation)?.halted = Some(halt.clone());
+        }
+        Fact::RestoreResumed { operation, max_loss } => {
+            let restore = restore(state, kind, *operation)?;
+            restore.halted = None;
+            if let Some(max_loss) = max_loss {
+                restore.plan.max_loss = *max_loss;
+                restore.plan.accepted_at = happened.at;
+            }
+        }
+        Fact::AsideKept { operation, aside } => {
+            state.asides.insert(*operation, (**aside).clone());
+        }
+        Fact::AsideGone { operation } => {
+            state.asides.remove(operation);
+        }
+        Fact::PointMade { point } => {
+            state.points.insert(point.release, (**point).clone());
+        }
+        Fact::PointGone { release } => {
+            state.points.remove(release);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn restore<'s>(
+    state: &'s mut AppState,
+    kind: &'static str,
+    operation: OperationId,
+) -> Result<&'s mut Restore, Illegal> {
+    state.restores.get_mut(&operation).ok_or(Illegal::UnknownOperation { kind, operation })
+}
