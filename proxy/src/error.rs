@@ -77,20 +77,29 @@ pub(crate) enum Fault {
     TooLate,
     /// The request was ended by a drain or by the end of the proxy.
     Ended,
+    /// Too many requests wait at the app's gate, or it waited for too long; when to come back, in
+    /// seconds.
+    Held(u32),
+    /// The client closed its side while its request waited.
+    Left,
+    /// The app's gate is closed; when to come back, in seconds.
+    Closed(u32),
 }
 
 impl Fault {
     /// The status that the client gets.
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Upload => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Upload | Self::Left => StatusCode::BAD_REQUEST,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Preview => StatusCode::FORBIDDEN,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::NoEndpoint | Self::Exhausted | Self::Ended => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Exhausted | Self::Ended | Self::Held(_) | Self::Closed(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unreachable | Self::Broken | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Self::TooLate => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -110,8 +119,21 @@ impl Fault {
     pub(crate) fn closes(self) -> bool {
         matches!(
             self,
-            Self::Malformed(_) | Self::Upload | Self::Slow | Self::Unsupported(_) | Self::Ended
+            Self::Malformed(_)
+                | Self::Upload
+                | Self::Slow
+                | Self::Unsupported(_)
+                | Self::Ended
+                | Self::Left
         )
+    }
+
+    /// When the client shall come back, in seconds; said with 503.
+    pub(crate) fn retry_after_s(self) -> u32 {
+        match self {
+            Self::Held(seconds) | Self::Closed(seconds) => seconds,
+            _ => 2,
+        }
     }
 
     /// Words for the client: what happened, and what to do where there is something to do.
@@ -131,6 +153,9 @@ impl Fault {
             Self::BadAnswer(rule) => rule,
             Self::TooLate => "the application did not answer in time",
             Self::Ended => "the request was ended because the application is going away",
+            Self::Held(_) => "the application is busy for a moment; try again in a few seconds",
+            Self::Left => "the client closed its side while its request waited",
+            Self::Closed(_) => "the site is down for maintenance and will be back soon",
         }
     }
 }

@@ -9,6 +9,7 @@ mod attempt;
 mod body;
 mod exchange;
 mod headers;
+mod held;
 mod present;
 mod target;
 mod upgrade;
@@ -27,11 +28,13 @@ pub(crate) use headers::was_forwarded;
 use crate::client::{self, Choice, Preview};
 use crate::error::Fault;
 use crate::error::pages::{self, Taste};
+use crate::gate::Shut;
 use crate::worker::inbound::Inbound;
 use crate::worker::lease::Lease;
 use crate::worker::watch::Stage;
 use attempt::Answered;
 use exchange::Exchange;
+use held::Passed;
 use present::Present;
 use target::Target;
 use upgrade::Asked;
@@ -51,10 +54,16 @@ pub(crate) async fn forward(
             exchange.end_own(response.status());
             response
         }
+        Ok(Served::Closed(shut)) => {
+            let fault = Fault::Closed(shut.retry_after_s);
+            let own = shut.page.clone().or_else(|| inbound.worker.shared.pages.load().of(fault));
+            exchange.fail(fault);
+            pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id(), own)
+        }
         Err(fault) => {
             exchange.fail(fault);
-            let own = inbound.worker.shared.pages.load();
-            pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id(), &own)
+            let own = inbound.worker.shared.pages.load().of(fault);
+            pages::page(fault, Taste::of(accept.as_ref()), exchange.request_id(), own)
         }
     };
     if inbound.watch.is_parting() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -70,6 +79,8 @@ enum Served {
     Answer(Box<Answered>, Choice, Asked),
     /// Cutover answers itself.
     Own(Response<Answer>),
+    /// The app's gate is closed for this client.
+    Closed(Arc<Shut>),
 }
 
 async fn serve(
@@ -89,7 +100,10 @@ async fn serve(
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;
 
-    let (lease, choice) = route(inbound, &parts, &target, visitor)?;
+    let (lease, choice) = match route(inbound, &parts, &body, &target, visitor).await? {
+        Way::Free(lease, choice) => (lease, choice),
+        Way::Barred(served) => return Ok(served),
+    };
     if let Choice::Preview(preview) = &choice {
         return preview_page(preview, &parts);
     }
@@ -106,8 +120,40 @@ async fn serve(
     Ok(Served::Answer(Box::new(answered), choice, asked))
 }
 
+/// Where a request may go.
+enum Way {
+    /// To a color.
+    Free(Lease, Choice),
+    /// Nowhere: this is its answer.
+    Barred(Served),
+}
+
+/// Finds the way by one table, which is taken after the request has waited at the gate, if it had
+/// to (I1). A color's own address has no gate: probes go that way.
+async fn route(
+    inbound: &Arc<Inbound>,
+    parts: &Parts,
+    body: &Incoming,
+    target: &Target,
+    visitor: client::Visitor,
+) -> Result<Way, Fault> {
+    let mut turn = None;
+    loop {
+        let (lease, choice) = find(inbound, parts, target, visitor)?;
+        if lease.app().gate.is_open() || inbound.forced.is_some() {
+            return Ok(Way::Free(lease, choice));
+        }
+        // Boxed: it is rare, and would make every request's future larger.
+        match Box::pin(held::pass(inbound, parts, body, visitor, lease, turn)).await? {
+            Passed::On(lease) => return Ok(Way::Free(lease, choice)),
+            Passed::Again(after) => turn = Some(after),
+            Passed::Barred(served) => return Ok(Way::Barred(served)),
+        }
+    }
+}
+
 /// Finds the app, the route and the color by one table, and takes the lease.
-fn route(
+fn find(
     inbound: &Arc<Inbound>,
     parts: &Parts,
     target: &Target,

@@ -8,6 +8,7 @@
 mod client;
 mod error;
 mod forward;
+mod gate;
 pub mod message;
 mod settings;
 mod signals;
@@ -36,7 +37,9 @@ pub use switch::{InFlight, Switch};
 
 use client::Keys;
 use error::pages::Pages;
-use message::{Drain, Drained, Outcomes, OwnPages};
+use message::{
+    AppDrained, Drain, DrainApp, Drained, Gate, GateChange, Gated, Outcomes, OwnPages, Streams,
+};
 use switch::Board;
 use worker::{Order, Shared, Worker, listener};
 
@@ -66,6 +69,9 @@ impl Proxy {
         settings.limits.connections = worker::descriptors::cap(settings.limits.connections);
         let count = settings.workers.get();
         let board = Arc::new(Board::new(count, settings.first_generation, &settings.tables)?);
+        for gate in &settings.gates {
+            board.registry.gates.change(gate)?;
+        }
         let sets = listener::listen(&settings.listen, inherited, count)?;
         let mut listeners = Vec::new();
         for set in &sets {
@@ -163,6 +169,41 @@ impl Proxy {
     pub async fn drain(&self, drain: Drain) -> Drained {
         let end = |leases: &[u64]| self.workers.iter().for_each(|w| w.watches.end(leases));
         switch::drain(&self.shared.board, drain, end).await
+    }
+
+    /// Changes the gate of an app; in force when this returns. A request that was let in before is
+    /// found by [`Proxy::drain_app`].
+    ///
+    /// # Errors
+    /// [`message::Refused`]: another hold lasts, or the hold has ended; nothing was changed.
+    pub fn gate(&self, gate: &Gate) -> Result<Gated, message::Refused> {
+        let board = &self.shared.board;
+        let gated = board.registry.gates.change(gate)?;
+        let streams = match &gate.change {
+            GateChange::Hold(hold) => hold.streams,
+            GateChange::Close(closed) => closed.streams,
+            _ => Streams::Stay,
+        };
+        if streams == Streams::Reconnect {
+            self.reconnect(&board.leases(&gate.app));
+        }
+        Ok(gated)
+    }
+
+    /// How the gate of an app stands.
+    #[must_use]
+    pub fn gated(&self, app: &AppName) -> Gated {
+        self.shared.board.registry.gates.of(app).gated(std::time::Instant::now())
+    }
+
+    /// Waits until everything that an app has now is answered; see [`DrainApp`]. Must be awaited
+    /// inside a tokio runtime.
+    pub async fn drain_app(&self, drain: DrainApp) -> AppDrained {
+        switch::drain_app(&self.shared.board, drain, |leases| self.reconnect(leases)).await
+    }
+
+    fn reconnect(&self, leases: &[u64]) {
+        self.workers.iter().for_each(|worker| worker.watches.reconnect(leases));
     }
 
     /// What happened since the cursor was last here.

@@ -9,12 +9,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+mod gate;
 mod pages;
 
 pub use cutover_model::ByColor;
 use cutover_model::{AppName, Color, Generation, ReleaseId, Role, Salt, ServiceName, Split};
 use serde::{Deserialize, Serialize};
 
+pub use crate::settings::Cidr;
+pub use gate::{
+    AppDrained, Closed, DrainApp, Gate, GateChange, Gated, Hold, HoldEnd, HoldId, HoldTally,
+    Streams,
+};
 pub use pages::OwnPages;
 
 /// What the control plane asks of the data plane.
@@ -26,6 +32,10 @@ pub enum Command {
     /// Report when no request is left on a color that got its request before `Drain` was received;
     /// at the deadline the rest is ended properly (WebSockets by 1001) or, for requests, reported.
     Drain(Drain),
+    /// Report when nothing is left of what an app has now, in both colors.
+    DrainApp(DrainApp),
+    /// Let an app's requests wait, send its clients away, or let them in again.
+    Gate(Gate),
     /// Swap the pages that the proxy answers with itself.
     Pages(OwnPages),
 }
@@ -255,6 +265,10 @@ pub enum Reply {
     Acknowledged(Acknowledged),
     /// The drain has ended.
     Drained(Drained),
+    /// The drain of a whole app has ended.
+    AppDrained(AppDrained),
+    /// The gate stands so from now on.
+    Gated(Gated),
     /// Nothing was changed.
     Refused(Refused),
 }
@@ -300,6 +314,17 @@ pub enum Refused {
         /// What it is now.
         now: Split,
     },
+    /// Another hold lasts at the app's gate.
+    #[error("the requests of \"{app}\" are held by another operation already")]
+    Held {
+        /// The app.
+        app: AppName,
+        /// The hold that lasts.
+        hold: HoldId,
+    },
+    /// The hold has ended: it was opened, or its lease ran out.
+    #[error("the requests of \"{0}\" are not held any more")]
+    NoHold(AppName),
     /// Two apps claim the same route.
     #[error("\"{first}\" and \"{second}\" both want {route}")]
     RouteTaken {

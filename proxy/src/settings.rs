@@ -13,7 +13,7 @@ use cutover_model::Generation;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::message::{AppSpec, OwnPages};
+use crate::message::{AppSpec, Gate, OwnPages};
 use crate::signals::AccessRecord;
 
 /// Everything that [`crate::Proxy::start`] needs.
@@ -40,6 +40,12 @@ pub struct ProxySettings {
     pub access_log: Option<mpsc::Sender<AccessRecord>>,
     /// The operator's own pages for the proxy's own answers; see [`crate::Proxy::set_pages`].
     pub pages: OwnPages,
+    /// Gates that are not open when the first connection is accepted; those of unknown apps wait
+    /// for their app.
+    pub gates: Vec<Gate>,
+    /// The path on which an outer balancer asks whether we are there: answered 200 by the proxy
+    /// while the app's gate is not open, and by the app otherwise.
+    pub balancer_path: Option<String>,
     /// The generation of the first table; later than any that was handed out before.
     pub first_generation: Generation,
     /// The apps of the first table, in force before the first connection is accepted.
@@ -64,6 +70,8 @@ impl ProxySettings {
             via: Some(format!("cutover-{:08x}", rand::random::<u32>())),
             access_log: None,
             pages: OwnPages::default(),
+            gates: Vec::new(),
+            balancer_path: None,
             first_generation: Generation(1),
             tables: Vec::new(),
         }

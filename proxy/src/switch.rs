@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use cutover_model::{AppName, Color, Generation};
 
-pub(crate) use drain::drain;
+pub(crate) use drain::{drain, drain_app};
 
 use crate::message::{Acknowledged, AppSpec, Change, Publish, Refused};
 use crate::table::{self, AppTable, Leases, Registry, Table};
@@ -78,6 +78,15 @@ impl Board {
         let all = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let list = all.get(app).map(Vec::as_slice).unwrap_or_default();
         list.iter().filter(|r| r.color == color).map(|r| r.leases.clone()).collect()
+    }
+
+    /// The leases that a color of an app may have, in every table.
+    pub(crate) fn leases(&self, app: &AppName) -> Vec<u64> {
+        let table = self.table.load();
+        let now =
+            table.find(app).map(|table| Color::BOTH.map(|color| table.color(color).leases.id));
+        let before = Color::BOTH.into_iter().flat_map(|color| self.retired(app, color));
+        now.into_iter().flatten().chain(before.map(|leases| leases.id)).collect()
     }
 
     /// Requests and tunnels that a color has now, whichever table routed them.

@@ -16,6 +16,7 @@ pub(crate) use build::{Registry, apply, first_table, forsake, renew};
 pub(crate) use leases::{Kind, Leases};
 pub(crate) use routes::{PathIndex, RouteIndex};
 
+use crate::gate::Gate;
 use crate::message::{AppSpec, ByColor, StripPrefix};
 use crate::signals::Series;
 use crate::upstream::{Endpoint, Upstream};
@@ -47,6 +48,8 @@ pub(crate) struct AppTable {
     /// The app's routes by path alone, for the colors' own addresses.
     pub(crate) paths: PathIndex,
     pub(crate) colors: ByColor<ColorTable>,
+    /// The same one in every table of the app.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// One route with both colors' upstreams.

@@ -34,6 +34,10 @@ use watch::{TICK, Watches};
 
 /// Ticks between two sweeps of idle upstream connections.
 const POOL_TICKS: u32 = 10;
+/// Between two looks at gates that let requests go.
+const PACE: Duration = Duration::from_millis(5);
+/// The worker that looks after the gates: ends leases, lets requests go.
+const KEEPER: usize = 0;
 /// How long accepting rests when the process is out of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 /// How long a refused client may take to read why.
@@ -163,6 +167,8 @@ async fn serve(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut count = 0u32;
     let mut stopping = false;
+    let (gates, is_keeper) = (&shared.board.registry.gates, worker.index == KEEPER);
+    let mut is_letting_go = false;
     loop {
         tokio::select! {
             biased;
@@ -174,7 +180,10 @@ async fn serve(
             Some(Order::Listen { listener, forced, stop }) = orders.recv() => {
                 listen(worker, listener, Some(forced), stop);
             }
+            () = gates.changed.notified(), if is_keeper => is_letting_go = gates.advance(),
+            () = tokio::time::sleep(PACE), if is_letting_go => is_letting_go = gates.advance(),
             _ = ticks.tick() => {
+                is_letting_go = is_keeper && gates.advance();
                 worker.watches.sweep(worker.started.elapsed());
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(POOL_TICKS) {

@@ -18,6 +18,13 @@ use crate::message::OwnPages;
 #[derive(Debug, Default)]
 pub(crate) struct Pages(HashMap<u16, Bytes>);
 
+impl Pages {
+    /// The page for an answer, if the operator has one.
+    pub(crate) fn of(&self, fault: Fault) -> Option<Bytes> {
+        self.0.get(&fault.status().as_u16()).cloned()
+    }
+}
+
 impl From<&OwnPages> for Pages {
     fn from(own: &OwnPages) -> Self {
         let ready = |(status, html): (&u16, &String)| (*status, Bytes::from(html.clone()));
@@ -53,11 +60,16 @@ impl Taste {
 }
 
 /// The answer for a fault.
-pub(crate) fn page(fault: Fault, taste: Taste, request_id: &str, own: &Pages) -> Response<Answer> {
+pub(crate) fn page(
+    fault: Fault,
+    taste: Taste,
+    request_id: &str,
+    own: Option<Bytes>,
+) -> Response<Answer> {
     let status = fault.status();
-    let (kind, text) = match (taste, own.0.get(&status.as_u16())) {
+    let (kind, text) = match (taste, own) {
         (Taste::Json, _) => ("application/json", Bytes::from(json(fault, request_id))),
-        (_, Some(page)) => (HTML, page.clone()),
+        (_, Some(page)) => (HTML, page),
         (Taste::Html, None) => (HTML, Bytes::from(html(fault, request_id))),
         (Taste::Text, None) => {
             let text = format!("{status}\n{}\nrequest id: {request_id}\n", fault.words());
@@ -73,7 +85,7 @@ pub(crate) fn page(fault: Fault, taste: Taste, request_id: &str, own: &Pages) ->
         headers.insert("x-request-id", id);
     }
     if status == http::StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        headers.insert(RETRY_AFTER, HeaderValue::from(fault.retry_after_s()));
     }
     if fault.closes() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -23,6 +23,9 @@ use crate::message::Class;
 use crate::upstream::{Connection, Load};
 use crate::worker::inbound::Inbound;
 use crate::worker::watch::{Stage, Watch};
+
+/// The type of server-sent events.
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// How far a request body has come.
 #[derive(Debug, Default)]
@@ -207,8 +210,17 @@ pub(crate) fn stream(mut exchange: Exchange, answered: Answered) -> Response<Ans
         exchange.end(None);
         return Response::from_parts(parts, Answer::Empty);
     }
+    if is_event_stream(&parts.headers) {
+        exchange.inbound.watch.become_stream();
+    }
     let download = Download { incoming, limit, lent: Some(lent), exchange };
     Response::from_parts(parts, Answer::Stream(Box::new(download)))
+}
+
+/// An answer that lasts as long as both sides want, and whose client comes back after its end.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 /// The connection may be used again, if the request was sent whole too.
@@ -226,6 +238,13 @@ impl Download {
         let watch = &self.exchange.inbound.watch;
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending() {
+            if watch.is_ended() && watch.is_stream() {
+                // A whole answer, so that the client comes back instead of seeing an error.
+                self.lent = None;
+                self.exchange.end(None);
+                self.exchange.inbound.watch.forgive();
+                return Poll::Ready(None);
+            }
             if watch.has_fired(Stage::Progress) || watch.is_ended() {
                 self.exchange.end((!watch.is_ended()).then_some(Class::Reset));
                 return Poll::Ready(Some(Err(BrokenOff)));

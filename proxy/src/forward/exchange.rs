@@ -95,6 +95,7 @@ impl Exchange {
         if let Some(way) = &mut self.routed {
             way.lease.become_tunnel();
             self.inbound.watch.hold(way.lease.id());
+            self.inbound.watch.become_stream();
         }
     }
 

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_model::AppName;
+use cutover_model::{AppName, Color};
 
 use super::Board;
-use crate::message::{Drain, Drained, Rest};
+use crate::message::{AppDrained, Drain, DrainApp, Drained, Rest, Streams};
 use crate::table::{self, Leases};
 
 /// Between two looks at the counters; a drain is rare and the look is a few loads.
@@ -36,6 +36,34 @@ pub(crate) async fn drain(board: &Board, drain: Drain, end: impl Fn(&[u64])) -> 
         }
     }
     Drained { requests, tunnels, left }
+}
+
+/// Waits for both colors of an app; `part` is told again and again whose streams shall come back.
+/// Who waits at the gate holds no lease, and who comes from now on has a new one.
+pub(crate) async fn drain_app(board: &Board, drain: DrainApp, part: impl Fn(&[u64])) -> AppDrained {
+    renew(board, &drain.app);
+    let old = Color::BOTH.into_iter().flat_map(|color| board.retired(&drain.app, color));
+    let old: Vec<Arc<Leases>> = old.collect();
+    let ids: Vec<u64> = old.iter().map(|leases| leases.id).collect();
+    let (requests, tunnels) = open(&old);
+    let until = tokio::time::Instant::now() + drain.deadline;
+    let mut again = tokio::time::Instant::now();
+    loop {
+        let now = tokio::time::Instant::now();
+        if drain.streams == Streams::Reconnect && now >= again {
+            part(&ids);
+            again = now + AGAIN;
+        }
+        let (requests_left, tunnels_left) = open(&old);
+        let waited_for = match drain.streams {
+            Streams::Stay => requests_left,
+            Streams::Reconnect => requests_left + tunnels_left,
+        };
+        if waited_for == 0 || now >= until {
+            return AppDrained { requests, tunnels, requests_left, tunnels_left };
+        }
+        tokio::time::sleep_until((now + LOOK).min(until)).await;
+    }
 }
 
 /// Gives the app new leases, so that the old ones only fall.

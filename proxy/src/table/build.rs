@@ -12,6 +12,7 @@ use cutover_model::{AppName, Color, Generation, ReleaseId};
 
 use super::routes::{Place, normal};
 use super::{AppTable, ColorTable, Leases, PathIndex, RouteIndex, RouteTable, Table};
+use crate::gate::Gates;
 use crate::message::{AppSpec, ByColor, Change, ColorSpec, Refused, RouteSpec};
 use crate::signals::Series;
 use crate::upstream::{Endpoint, Upstream};
@@ -26,11 +27,12 @@ type SeriesList = Vec<Arc<Series>>;
 pub(crate) struct Registry {
     pub(crate) workers: usize,
     series: Mutex<HashMap<(AppName, Color), SeriesList>>,
+    pub(crate) gates: Gates,
 }
 
 impl Registry {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers, series: Mutex::default() }
+        Self { workers, series: Mutex::default(), gates: Gates::default() }
     }
 
     fn series(&self, app: &AppName, color: Color, release: Option<ReleaseId>) -> Arc<Series> {
@@ -208,7 +210,8 @@ fn app_table(
         }
     };
     let colors = ByColor { blue: color(Color::Blue), green: color(Color::Green) };
-    AppTable { split_generation, routes, paths, colors, spec }
+    let gate = registry.gates.of(&spec.app);
+    AppTable { split_generation, routes, paths, colors, gate, spec }
 }
 
 type Known = HashMap<(String, SocketAddr), Arc<Endpoint>>;

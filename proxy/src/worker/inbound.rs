@@ -17,7 +17,7 @@ use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::framing::Scanner;
@@ -208,6 +208,17 @@ impl ClientIo {
         })
     }
 
+    /// While a request waits its body is not read, so nobody would see that the client has left.
+    fn look_for_the_end(&self, cx: &mut Context<'_>) {
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        if let Poll::Ready(Ok(ready)) = ready.poll(cx)
+            && ready.is_read_closed()
+        {
+            self.inbound.watch.note_left();
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let watch = &self.inbound.watch;
         if polled.is_pending() {
@@ -254,6 +265,9 @@ impl Write for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.inbound.watch.is_waiting() {
+            self.look_for_the_end(cx);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -30,9 +30,32 @@ pub(crate) enum Stage {
     Answer,
     /// The next piece of the upstream's body, or any piece in a tunnel.
     Progress,
+    /// While a request waits at the gate: the next look whether its client is still there.
+    Gate,
 }
 
-const STAGES: usize = 5;
+const STAGES: usize = 6;
+
+const WAITS: u8 = 1;
+const LEFT: u8 = 2;
+
+/// What holds the lease of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// A request; it is left to end by itself when streams are asked to come back.
+    Request = 0,
+    /// A tunnel, or an answer that has no end of its own.
+    Stream = 1,
+}
+
+/// What a connection's lease is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// 1001: its color is going away.
+    GoingAway = 1,
+    /// 1012: come back, to wait or to be told why.
+    ComeBack = 2,
+}
 
 /// The remote control of one connection.
 #[derive(Debug)]
@@ -42,8 +65,11 @@ pub(crate) struct Watch {
     fired: AtomicU8,
     /// The lease that the connection's request or tunnel holds; 0: none.
     lease: AtomicU64,
-    /// Its lease is to end now: a drain's deadline, or the end of the proxy.
-    ended: AtomicBool,
+    holder: AtomicU8,
+    /// Its lease is to end now, and why, as a [`Farewell`]; 0: no.
+    ended: AtomicU8,
+    /// Its request waits at a gate (1), and its client has left meanwhile (2).
+    waiting: AtomicU8,
     /// The connection is to end after what it does now.
     stopping: AtomicBool,
     /// Its client is asked, with the next answer, to come back on a new connection.
@@ -79,7 +105,9 @@ impl Watch {
             slots: Default::default(),
             fired: AtomicU8::new(0),
             lease: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
+            holder: AtomicU8::new(0),
+            ended: AtomicU8::new(0),
+            waiting: AtomicU8::new(0),
             stopping: AtomicBool::new(false),
             parting: AtomicBool::new(false),
             port: AtomicU16::new(0),
@@ -126,7 +154,50 @@ impl Watch {
 
     pub(crate) fn hold(&self, lease: u64) {
         self.lease.store(lease, Ordering::Relaxed);
-        self.ended.store(false, Ordering::Relaxed);
+        self.holder.store(Holder::Request as u8, Ordering::Relaxed);
+        self.ended.store(0, Ordering::Relaxed);
+    }
+
+    /// The holder of the lease lasts until somebody ends it.
+    pub(crate) fn become_stream(&self) {
+        self.holder.store(Holder::Stream as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stream(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == Holder::Stream as u8
+    }
+
+    /// What was to end has ended; the connection goes on.
+    pub(crate) fn forgive(&self) {
+        self.ended.store(0, Ordering::Relaxed);
+    }
+
+    fn end(&self, farewell: Farewell) {
+        self.ended.store(farewell as u8, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Begins to wait at a gate.
+    pub(crate) fn begin_waiting(&self) {
+        self.waiting.store(WAITS, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_waiting(&self) {
+        self.waiting.store(0, Ordering::Relaxed);
+        self.disarm(Stage::Gate);
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == WAITS
+    }
+
+    /// Notes that the client of a request that waits has closed its side.
+    pub(crate) fn note_left(&self) {
+        self.waiting.store(LEFT, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == LEFT
     }
 
     pub(crate) fn release(&self) {
@@ -134,7 +205,12 @@ impl Watch {
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.ended.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the client is asked to come back rather than told that its color goes away.
+    pub(crate) fn shall_come_back(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) == Farewell::ComeBack as u8
     }
 
     pub(crate) fn came_by(&self, port: u16) {
@@ -223,18 +299,26 @@ impl Watches {
     pub(crate) fn end(&self, leases: &[u64]) {
         self.each(|watch| {
             if leases.contains(&watch.lease.load(Ordering::Relaxed)) {
-                watch.ended.store(true, Ordering::Relaxed);
-                watch.wake();
+                watch.end(Farewell::GoingAway);
+            }
+        });
+    }
+
+    /// Asks the streams that hold one of these leases to come back; requests go on.
+    pub(crate) fn reconnect(&self, leases: &[u64]) {
+        self.each(|watch| {
+            if watch.is_stream()
+                && !watch.is_ended()
+                && leases.contains(&watch.lease.load(Ordering::Relaxed))
+            {
+                watch.end(Farewell::ComeBack);
             }
         });
     }
 
     /// Ends every request and tunnel.
     pub(crate) fn end_all(&self) {
-        self.each(|watch| {
-            watch.ended.store(true, Ordering::Relaxed);
-            watch.wake();
-        });
+        self.each(|watch| watch.end(Farewell::GoingAway));
     }
 
     /// Lets every connection end after what it does now.

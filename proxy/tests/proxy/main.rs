@@ -9,6 +9,7 @@ mod clients;
 mod deadlines;
 mod faults;
 mod framing;
+mod gate;
 mod harness;
 mod headers;
 mod listening;

@@ -8,7 +8,9 @@ const HEADER: usize = 14;
 
 /// "Going away" (1001) from a server: not masked.
 pub(super) const CLOSE_TO_CLIENT: &[u8] = &[0x88, 0x02, 0x03, 0xE9];
-/// The same from a client: masked, with a mask of zeros.
+/// "Service restart" (1012): the client is asked to come back.
+pub(super) const COME_BACK: &[u8] = &[0x88, 0x02, 0x03, 0xF4];
+/// 1001 from a client: masked, with a mask of zeros.
 pub(super) const CLOSE_TO_UPSTREAM: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE9];
 
 /// The place in one direction's stream of frames.

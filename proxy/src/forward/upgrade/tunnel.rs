@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::frames::{CLOSE_TO_CLIENT, CLOSE_TO_UPSTREAM, Frames};
+use super::frames::{CLOSE_TO_CLIENT, CLOSE_TO_UPSTREAM, COME_BACK, Frames};
 use crate::worker::inbound::Inbound;
 use crate::worker::watch::{Stage, Watch};
 
@@ -103,13 +103,9 @@ pub(super) async fn run(inbound: &Inbound, mut ends: Ends) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let mut moved = false;
-        let down = carry(
-            cx,
-            &mut ends.upstream,
-            &mut ends.client,
-            ending.then_some(CLOSE_TO_CLIENT),
-            &mut moved,
-        )?;
+        let close = if watch.shall_come_back() { COME_BACK } else { CLOSE_TO_CLIENT };
+        let down =
+            carry(cx, &mut ends.upstream, &mut ends.client, ending.then_some(close), &mut moved)?;
         let up = carry(
             cx,
             &mut ends.client,
