@@ -14,6 +14,7 @@ mod preflight;
 mod tending;
 
 pub use adopting::Running;
+pub use making::Rejected;
 pub use tending::{Tended, Unserved, View};
 
 use std::collections::BTreeMap;
@@ -279,6 +280,17 @@ impl Reconciler {
         ports: &[u16],
     ) -> Result<(String, Vec<Published>), String> {
         adopting::operators(stack, ports).await
+    }
+
+    /// Whether a deploy of this commit (`None`: HEAD) would be of a release that was rolled back,
+    /// and may not be. It looks only.
+    pub async fn rejected(
+        &self,
+        stack: &StackSettings,
+        wanted: (Option<&str>, Mode),
+        rejected: &[(ReleaseId, Option<String>)],
+    ) -> Option<Rejected> {
+        making::rejected(stack, wanted, rejected).await
     }
 
     /// Removes what a release has outside of its stack.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use cutover_model::ServiceName;
 use cutover_model::{
     Action, Actor, Color, Containers, Effect, Ending, Fact, Goal, Input, LineLevel, Migration,
-    Observation, OperationId, OperationKind, ReleaseId, ReleaseState, Seen, Settle, Split, Step,
-    Weight, plan,
+    Observation, OperationId, OperationKind, Refusal, ReleaseId, ReleaseState, Seen, Settle, Split,
+    Step, Way, Weight, plan,
 };
 use tokio::sync::mpsc;
 
@@ -50,6 +50,7 @@ impl App {
         deploy: DeployRequest,
         actor: Actor,
     ) -> Result<Answer, Failure> {
+        self.refuse_rejected(&deploy).await?;
         let answer = self.ask(Input::Deploy, actor, deploy.request.clone()).await?;
         let made = answer.effects.iter().find_map(|effect| match effect {
             Effect::Make { release, color } => Some((*release, *color)),
@@ -60,6 +61,25 @@ impl App {
             self.tasks.spawn(async move { app.make(operation, release, color, deploy).await });
         }
         Ok(answer)
+    }
+
+    /// Refuses the commit of a release that was rolled back, before anything is begun.
+    async fn refuse_rejected(&self, deploy: &DeployRequest) -> Result<(), Refusal> {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
+            return Ok(());
+        };
+        let rejected = self.rejected();
+        let wanted = (deploy.reference.as_deref(), deploy.mode);
+        let Some(found) = reconciler.rejected(&stack, wanted, &rejected).await else {
+            return Ok(());
+        };
+        let ways = [
+            ("cutover deploy", "of a commit that mends it"),
+            ("cutover deploy --again", "deploys it all the same"),
+        ];
+        let way =
+            |(command, what): (&str, &str)| Way { command: command.into(), what: what.into() };
+        Err(Refusal::Cannot { why: found.to_string(), ways: ways.map(way).to_vec() })
     }
 
     async fn make(

@@ -11,7 +11,7 @@ use cutover_model::{Color, LineLevel, Release, ReleaseId};
 use tokio::sync::mpsc;
 
 use super::perform::{Text, docker, made, release_folder, say, text, worktree};
-use super::{Again, Report, Tree, Work, migrating, preflight};
+use super::{Again, Mode, Report, Tree, Work, migrating, preflight};
 use crate::host::compose::{self, Cache, ColorTarget, ColoredStack, Compose};
 use crate::host::docker::Docker;
 use crate::host::{StackSettings, files, git, stack};
@@ -49,7 +49,8 @@ pub(super) async fn render(
             (None, Tree::Dirty) => git::snapshot(&head.root).await.map_err(text)?,
             (None, Tree::Commit) => head.commit.clone(),
         };
-        refuse_rejected(work, &commit)?;
+        // The work tree may have moved since the deploy was accepted.
+        refuse_rejected(&work.rejected, work.mode, &commit).map_err(text)?;
         if work.mode.tree == Tree::Commit && work.reference.is_none() && !head.dirty.is_empty() {
             let files: Vec<&str> = head.dirty.iter().take(5).map(String::as_str).collect();
             let note = format!(
@@ -103,14 +104,43 @@ fn short(commit: &str) -> String {
     commit.chars().take(7).collect()
 }
 
-fn refuse_rejected(work: &Work, commit: &git::Commit) -> Result<(), String> {
-    let rejected = work.rejected.iter().find(|(_, id)| id.as_deref() == Some(commit.id.as_str()));
-    match rejected {
-        Some((release, _)) if work.mode.again == Again::Refused => Err(format!(
-            "{} is the commit of {release}, which was rolled back. Commit a fix, or deploy it all \
-             the same: cutover deploy --again",
-            short(&commit.id)
-        )),
+/// The commit that a deploy wants is the one of a release that was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is the commit of {release}, which was rolled back", short(commit))]
+pub struct Rejected {
+    commit: String,
+    release: ReleaseId,
+}
+
+/// Whether a deploy would be of a release that was rolled back. A repository that cannot be read
+/// is no answer: the deploy itself says what is wrong with it.
+pub(super) async fn rejected(
+    settings: &StackSettings,
+    (reference, mode): (Option<&str>, Mode),
+    rejected: &[(ReleaseId, Option<String>)],
+) -> Option<Rejected> {
+    // A snapshot of changed files is a commit of its own.
+    if rejected.is_empty() || mode.tree == Tree::Dirty {
+        return None;
+    }
+    let head = git::head(&settings.folder).await.ok()??;
+    let commit = match reference {
+        Some(reference) => git::resolve(&head.root, reference).await.ok()?,
+        None => head.commit,
+    };
+    refuse_rejected(rejected, mode, &commit).err()
+}
+
+fn refuse_rejected(
+    rejected: &[(ReleaseId, Option<String>)],
+    mode: Mode,
+    commit: &git::Commit,
+) -> Result<(), Rejected> {
+    let found = rejected.iter().find(|(_, id)| id.as_deref() == Some(commit.id.as_str()));
+    match found {
+        Some((release, _)) if mode.again == Again::Refused => {
+            Err(Rejected { commit: commit.id.clone(), release: *release })
+        }
         _ => Ok(()),
     }
 }

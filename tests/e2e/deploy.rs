@@ -110,3 +110,25 @@ fn migrations_that_stay_after_a_failed_deploy_are_named() {
     ran.says(&["no price list in /prices", "_note_v2"]);
     assert_eq!(fronted.release_now(), "v1");
 }
+
+#[test]
+fn a_release_that_was_rolled_back_is_refused_before_anything_begins() {
+    let fronted = Fronted::deployed();
+    fronted.deploy("good", &["--at-once"]).succeeded();
+    fronted.run(&["rollback"]).succeeded();
+    let before = engine::belongings(&fronted.shop.project);
+    let operations = || {
+        let events = fronted.run(&["events", "--json"]).succeeded().printed.stdout;
+        events.matches("operation_started").count()
+    };
+    let begun = operations();
+    for words in [&["deploy"][..], &["deploy", "--ref", "HEAD"]] {
+        let refused = fronted.run(words).exits(4);
+        refused.says(&["the commit of r2", "NOTHING WAS CHANGED", "cutover deploy --again"]);
+    }
+    assert_eq!(operations(), begun, "a refusal is no operation");
+    assert_eq!(engine::belongings(&fronted.shop.project), before);
+    assert_eq!(fronted.release_now(), "v1");
+    fronted.run(&["deploy", "--again", "--at-once"]).succeeded();
+    fronted.serves("v2");
+}
