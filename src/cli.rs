@@ -42,7 +42,7 @@ Begin
   adopt        take over a running application, without a restart; shows its plan first
   leave        give it back to plain docker compose
   serve        run the daemon in the foreground
-  demo         see it work in two minutes, without Docker
+  demo         see it work in a minute, without Docker
 
 Every day
   status       who serves, how well, and what a rollback would do
@@ -165,7 +165,7 @@ pub enum Command {
     Adopt(begin::adopt::Args),
     /// Give it back to plain docker compose
     Leave(begin::leave::Args),
-    /// See it work in two minutes, without Docker
+    /// See it work in a minute, without Docker
     Demo(begin::demo::Args),
     /// Run the daemon in the foreground
     Serve(begin::serve::Args),

@@ -30,6 +30,13 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `1 mistake`, `2 mistakes`: a number with its noun.
+#[must_use]
+pub fn number_of(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
 /// `03:07:41`, in the time zone of this machine.
 #[must_use]
 pub fn clock(millis: i64) -> String {
@@ -52,6 +59,13 @@ mod tests {
             (9_480_000, "2 h 38 min"),
         ] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        for (number, text) in [(0, "0 mistakes"), (1, "1 mistake"), (2, "2 mistakes")] {
+            assert_eq!(number_of(number, "mistake"), text);
         }
     }
 

@@ -62,8 +62,8 @@ pub struct Proxy {
     pub cookie: Cookie,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Client connections at the same time; more are refused.
-    pub max_connections: u32,
+    /// Client connections at the same time, more are refused; `None`: what the proxy has room for.
+    pub max_connections: Option<u32>,
     /// How long requests may go on after their color was replaced, and at the end of the program.
     pub drain_deadline: Duration,
     /// Whether `Via` is added to requests and answers.

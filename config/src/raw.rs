@@ -66,7 +66,8 @@ section! {
         cookie: RawCookie,
         /// Deadlines of every stage of a request.
         timeouts: RawTimeouts,
-        /// Client connections at the same time. Default: 20000.
+        /// Client connections at the same time. Default: 20000, or what the process has file
+        /// descriptors for.
         max_connections: Number<1, 1_000_000>,
         /// How long requests may go on after their color was replaced. Default: 30s.
         drain_deadline: Span,

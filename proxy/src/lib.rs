@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use client::{PREVIEW_PARAMETER, preview_token};
 pub use error::StartError;
-pub use settings::{Cidr, CidrError, Limits, ProxySettings, Timeouts};
+pub use settings::{Cidr, CidrError, Connections, Limits, ProxySettings, Timeouts};
 pub use signals::{AccessRecord, Counts, Cursor};
 pub use switch::{InFlight, Switch};
 
@@ -66,7 +66,8 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]; nothing runs then. A taken port is named with its owner where possible.
     pub fn start(mut settings: ProxySettings, inherited: Vec<OwnedFd>) -> Result<Self, StartError> {
-        settings.limits.connections = worker::descriptors::cap(settings.limits.connections);
+        let room = worker::descriptors::cap(settings.limits.connections);
+        settings.limits.connections = Connections::UpTo(room);
         let count = settings.workers.get();
         let board = Arc::new(Board::new(count, settings.first_generation, &settings.tables)?);
         for gate in &settings.gates {

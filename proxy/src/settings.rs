@@ -82,7 +82,7 @@ impl ProxySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Connections of clients at one time; over it they are answered 503 and closed.
-    pub connections: usize,
+    pub connections: Connections,
     /// Bytes of a request's or an answer's head.
     pub header_bytes: usize,
     /// Idle connections kept for one endpoint by one worker.
@@ -91,10 +91,30 @@ pub struct Limits {
     pub linger_bytes: u64,
 }
 
+/// How many connections of clients there may be at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connections {
+    /// Somebody asked for so many: a process that cannot have them says so.
+    Asked(usize),
+    /// As many as the process has descriptors for, up to so many.
+    UpTo(usize),
+}
+
+impl Connections {
+    /// The number.
+    #[must_use]
+    pub fn most(self) -> usize {
+        match self {
+            Self::Asked(most) | Self::UpTo(most) => most,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 20_000,
+            connections: Connections::UpTo(20_000),
             header_bytes: 64 * 1024,
             idle_per_endpoint: 256,
             linger_bytes: 16 * 1024 * 1024,

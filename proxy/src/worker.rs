@@ -318,7 +318,7 @@ impl Place {
         let before = shared.connections.fetch_add(1, Ordering::AcqRel);
         let place = Self { shared: shared.clone() };
         // Dropping the place gives it back.
-        (before < shared.settings.limits.connections).then_some(place)
+        (before < shared.settings.limits.connections.most()).then_some(place)
     }
 }
 

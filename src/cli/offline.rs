@@ -66,7 +66,8 @@ fn load(file: &Path) -> Result<Config, CliError> {
     match cutover_config::load(file, std::env::vars()) {
         Ok(loaded) => Ok(loaded.config),
         Err(problems) => {
-            let text = format!("{} has {} mistakes", file.display(), problems.len());
+            let mistakes = crate::text::number_of(problems.len(), "mistake");
+            let text = format!("{} has {mistakes}", file.display());
             let way = format!("cutover check --config {}", file.display());
             Err(CliError::new(Exit::BadConfig, text).way(way, "shows each, with its place"))
         }

@@ -334,9 +334,14 @@ impl App {
             }
         }
         reconciler.forget(&stack, release).await;
-        let serving = self.state().serving().map_or("nothing".to_owned(), |r| r.to_string());
-        let text = format!("{serving} serves as before; what {release} had started is removed");
+        let serves = self.serves_as_before();
+        let text = format!("{serves}; what {release} had started is removed");
         self.say(Some(operation), LineLevel::Note, "", text);
+    }
+
+    /// What the users get now, after something that did not succeed.
+    pub(super) fn serves_as_before(&self) -> String {
+        serves_as_before(self.state().serving())
     }
 
     /// Removes what a deploy left that the daemon's end cut off.
@@ -418,9 +423,27 @@ enum Made {
     Stack,
 }
 
+fn serves_as_before(serving: Option<ReleaseId>) -> String {
+    match serving {
+        Some(release) => format!("{release} serves as before"),
+        None => "no release serves yet".to_owned(),
+    }
+}
+
 fn weight_label(split: Split) -> String {
     match split.sole() {
         Some(_) => "100 %".to_owned(),
         None => split.weight.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_never_serves_as_before() {
+        assert_eq!(serves_as_before(Some(ReleaseId(3))), "r3 serves as before");
+        assert_eq!(serves_as_before(None), "no release serves yet");
     }
 }

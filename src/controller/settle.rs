@@ -205,7 +205,7 @@ impl App {
         let actions = plan(&Goal::Again { release, color }, &seen).map_err(|e| e.to_string())?;
         self.drive(operation, reconciler, &stack, &actions, &mut work)
             .await
-            .map_err(|stopped| format!("{stopped}; {serving} serves as before"))?;
+            .map_err(|stopped| format!("{stopped}; {}", self.serves_as_before()))?;
         let warm = Fact::ReleaseIs { release, state: ReleaseState::Warm };
         self.note(&Actor::daemon(), vec![warm]);
         let to = Some(release);

@@ -12,7 +12,7 @@ use cutover_proxy::message::{
     AppSpec, ColorSpec, CookieSpec, Deadlines, EndpointSpec, RouteSpec, SameSite, Secure, Sticky,
     StripPrefix,
 };
-use cutover_proxy::{Cidr, ProxySettings};
+use cutover_proxy::{Cidr, Connections, ProxySettings};
 
 use crate::controller::{AppSettings, MigrationSettings, ProbeSettings};
 use crate::host::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClass};
@@ -28,7 +28,10 @@ pub fn proxy(config: &Config, cookie_key: [u8; 32]) -> ProxySettings {
     }
     settings.trusted_proxies = from.trusted_proxies.iter().filter_map(cidr).collect();
     settings.override_from = from.override_from.iter().filter_map(cidr).collect();
-    settings.limits.connections = usize::try_from(from.max_connections).unwrap_or(usize::MAX);
+    if let Some(asked) = from.max_connections {
+        let asked = usize::try_from(asked).unwrap_or(usize::MAX);
+        settings.limits.connections = Connections::Asked(asked);
+    }
     let timeouts = &mut settings.timeouts;
     timeouts.first_byte = from.timeouts.header;
     timeouts.header = from.timeouts.header;

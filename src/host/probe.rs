@@ -168,8 +168,7 @@ async fn exchange(spec: &ProbeSpec) -> Result<(), Failure> {
         let mut body = response.into_body();
         let first = body.frame().await.and_then(Result::ok).and_then(|f| f.into_data().ok());
         let text = first.unwrap_or_default();
-        let text = escape(&String::from_utf8_lossy(&text[..text.len().min(SHOWN)]));
-        let text = text.trim();
+        let text = one_line(&text[..text.len().min(SHOWN)]);
         Err(Failure::Reason(if text.is_empty() {
             format!("it answered {status}")
         } else {
@@ -186,6 +185,13 @@ async fn exchange(spec: &ProbeSpec) -> Result<(), Failure> {
             (result, _) => result,
         },
     }
+}
+
+/// The beginning of a body on one line: its own lines joined, other control bytes escaped.
+fn one_line(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    escape(&words.join(" "))
 }
 
 fn connect_reason(error: &std::io::Error) -> String {
@@ -234,7 +240,7 @@ mod tests {
     }
 
     const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-    const BAD: &str = "HTTP/1.1 500 Oops\r\ncontent-length: 7\r\n\r\nno \x1b[db";
+    const BAD: &str = "HTTP/1.1 500 Oops\r\ncontent-length: 14\r\n\r\nno\r\n \x1b[db\nup\n\n";
 
     #[tokio::test]
     async fn passes_must_come_in_a_row() {
@@ -248,7 +254,7 @@ mod tests {
         let address = server(&[BAD, GOOD, BAD, BAD]).await;
         let error = probe(&spec(address)).await.expect_err("fails").to_string();
         assert!(error.contains("failed 3 times"), "{error}");
-        assert!(error.ends_with("500 Internal Server Error: no \\u{1b}[db"), "{error}");
+        assert!(error.ends_with("500 Internal Server Error: no \\u{1b}[db up"), "{error}");
     }
 
     #[tokio::test]

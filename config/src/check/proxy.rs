@@ -30,7 +30,7 @@ pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Si
         sticky: sticky.map_or(Sticky::Cookie, |at| at.value.clone()),
         cookie: cookie.map(|at| self::cookie(&at.value, sink)).unwrap_or_default(),
         timeouts: self::timeouts(timeouts.map(|at| &at.value), sink),
-        max_connections: most.map_or(20_000, |at| at.value.count()),
+        max_connections: most.map(|at| at.value.count()),
         drain_deadline: deadline(drain, Duration::from_secs(30), sink),
         via: raw.and_then(|raw| raw.via.as_ref()).is_none_or(|at| at.value),
         access_log: raw.and_then(|raw| raw.access_log.as_ref()).map(|at| around.path(Some(at), "")),

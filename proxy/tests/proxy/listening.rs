@@ -117,7 +117,7 @@ fn one_inherited_socket_serves_every_worker() {
 fn connections_over_the_limit_are_refused_quickly_and_the_rest_is_served() {
     let upstream = Upstream::says("ok");
     let mut settings = settings(vec![spec("shop", &[upstream.address], &[])]);
-    settings.limits.connections = 5;
+    settings.limits.connections = cutover_proxy::Connections::Asked(5);
     let site = Site::start(settings);
     let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
     let mut inside: Vec<_> = (0..5).map(|_| site.client()).collect();

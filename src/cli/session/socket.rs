@@ -51,12 +51,16 @@ fn by_file(file: &Path) -> Result<Found, CliError> {
     Ok(Found { socket, by })
 }
 
+fn mistakes(number: usize) -> String {
+    crate::text::number_of(number, "mistake")
+}
+
 fn socket_of(file: &Path) -> Result<PathBuf, CliError> {
     match cutover_config::load(file, std::env::vars()) {
         Ok(loaded) => Ok(loaded.config.admin.socket),
         Err(problems) => Err(CliError::new(
             Exit::BadConfig,
-            format!("{} names no daemon: it has {} mistakes", file.display(), problems.len()),
+            format!("{} names no daemon: it has {}", file.display(), mistakes(problems.len())),
         )
         .way(format!("cutover check --config {}", file.display()), "shows each, with its place")),
     }
