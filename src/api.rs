@@ -286,7 +286,7 @@ async fn shift(
 command!(next, Nothing, |_body| Input::Next);
 command!(promote, Nothing, |_body| Input::Promote);
 command!(abort, Nothing, |_body| Input::Abort);
-command!(rollback, wire::Rollback, |body| Input::Rollback { to: body.to });
+command!(rollback, wire::Rollback, |body| Input::Rollback { to: body.to, manner: body.manner() });
 command!(undo, wire::Undo, |body| Input::Undo { operation: body.operation });
 
 /// `?follow` and its like: a query of words.

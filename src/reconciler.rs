@@ -324,6 +324,20 @@ impl Reconciler {
         looking::logs(stack, of, service, tail).await
     }
 
+    /// The same, and every line that comes, until the containers end or nobody reads.
+    ///
+    /// # Errors
+    /// Why Docker could not be asked.
+    pub async fn follow_logs(
+        &self,
+        stack: &StackSettings,
+        of: (&str, ReleaseId),
+        service: Option<&str>,
+        tail: usize,
+    ) -> Result<mpsc::Receiver<(String, String)>, String> {
+        looking::follow_logs(stack, of, service, tail).await
+    }
+
     /// The migrations that a deploy's release has added so far; empty where it is not known.
     pub async fn migrated(&self, stack: &StackSettings, work: &Work) -> Vec<String> {
         let Ok(docker) = perform::docker(stack).await else { return Vec::new() };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
 use crate::restore::{Aside, Halt, Point, RestorePlan, Source, Stage};
+use crate::rollout::Manner;
 use crate::{Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// Who asked, as the socket's peer credentials or the automation say.
@@ -64,6 +65,9 @@ pub enum OperationKind {
         to: ReleaseId,
         /// The release that loses it.
         from: Option<ReleaseId>,
+        /// What was asked for beyond the usual.
+        #[serde(default, skip_serializing_if = "Manner::is_usual")]
+        manner: Manner,
     },
     /// Reverse an operation that moved traffic.
     Undo {

@@ -25,7 +25,7 @@ pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, p
 pub use release::{Release, ReleaseState, Standing};
 pub use restore::{Aside, Halt, Oid, Point, Restore, RestorePlan, Source, Stage};
 pub use rollout::{
-    AppState, Asked, Decision, Effect, Illegal, Input, Operation, Refusal, Rollout, Settle, Way,
-    decide, evolve,
+    AppState, Asked, Decision, Effect, Illegal, Input, Manner, Open, Operation, Proof, Refusal,
+    Rollout, Settle, Way, decide, evolve,
 };
 pub use split::{ByColor, Color, Role, Slot, Split, Weight, WeightError};

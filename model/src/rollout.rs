@@ -6,6 +6,7 @@
 
 mod decide;
 mod evolve;
+mod manner;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use decide::{Asked, Decision, Effect, Input, Settle, decide};
 pub use evolve::{Illegal, evolve};
+pub use manner::{Manner, Open, Proof};
 pub use refusal::{Refusal, Way};
 
 use crate::fact::{AppKind, Ending, OperationKind, Step};

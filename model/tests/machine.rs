@@ -2,8 +2,8 @@
 
 use cutover_model::{
     Actor, AppKind, AppState, Asked, Color, Decision, Effect, Ending, Fact, Happened, Input,
-    Millis, OperationId, Refusal, Release, ReleaseId, ReleaseState, Salt, Settle, Split, Step,
-    Weight, decide, evolve,
+    Manner, Millis, Open, OperationId, Proof, Refusal, Release, ReleaseId, ReleaseState, Salt,
+    Settle, Split, Step, Weight, decide, evolve,
 };
 use proptest::prelude::*;
 
@@ -90,6 +90,14 @@ fn points_of(points: u16) -> Weight {
     Weight::from_basis_points(points).expect("a weight")
 }
 
+fn back(to: Option<ReleaseId>) -> Input {
+    Input::Rollback { to, manner: Manner::default() }
+}
+
+fn forced(to: Option<ReleaseId>) -> Input {
+    Input::Rollback { to, manner: Manner { proof: Proof::Waived, open: Open::Finish } }
+}
+
 fn published(decision: &Decision) -> Option<Split> {
     decision.effects.iter().find_map(|effect| match effect {
         Effect::Publish { split, .. } => Some(*split),
@@ -103,9 +111,9 @@ fn a_rollback_typed_twice_does_nothing_the_second_time() {
     app.deploy(Settle::AtOnce).unwrap();
     assert_eq!(app.state.serving(), Some(ReleaseId(2)));
 
-    let first = app.ask(Input::Rollback { to: None }).unwrap();
+    let first = app.ask(back(None)).unwrap();
     assert_eq!(published(&first), Some(Split::all(Color::Blue)));
-    let again = app.ask(Input::Rollback { to: None });
+    let again = app.ask(back(None));
     assert!(matches!(again, Err(Refusal::AlreadyThere { release: ReleaseId(1), .. })), "{again:?}");
 }
 
@@ -113,7 +121,7 @@ fn a_rollback_typed_twice_does_nothing_the_second_time() {
 fn undo_goes_forward_again_and_restores_trust() {
     let mut app = App::adopted();
     app.deploy(Settle::AtOnce).unwrap();
-    app.ask(Input::Rollback { to: None }).unwrap();
+    app.ask(back(None)).unwrap();
     assert!(app.state.standing(ReleaseId(2)).unwrap().rejected_by.is_some());
     let rollback = app.state.newest_operation;
 
@@ -130,7 +138,7 @@ fn undoing_a_canarys_rollback_restores_its_weight_and_rollout() {
     app.deploy(Settle::FirstStep).unwrap();
     app.ask(Input::Next).unwrap();
     let before = app.state.clone();
-    app.ask(Input::Rollback { to: None }).unwrap();
+    app.ask(back(None)).unwrap();
     let operation = app.state.newest_operation;
     app.ask(Input::Undo { operation }).unwrap();
     assert_eq!(app.state.split, before.split);
@@ -143,9 +151,9 @@ fn a_rollback_skips_a_release_that_never_proved_itself() {
     let mut app = App::adopted();
     app.deploy(Settle::FirstStep).unwrap();
     app.ask(Input::Abort).unwrap();
-    let error = app.ask(Input::Rollback { to: None }).unwrap_err();
+    let error = app.ask(back(None)).unwrap_err();
     assert!(matches!(error, Refusal::AlreadyThere { release: ReleaseId(1), .. }), "{error:?}");
-    let error = app.ask(Input::Rollback { to: Some(ReleaseId(9)) }).unwrap_err();
+    let error = app.ask(back(Some(ReleaseId(9)))).unwrap_err();
     assert_eq!(error.to_string(), "there is no release r9");
 }
 
@@ -176,10 +184,51 @@ fn the_stopped_color_is_woken_before_it_gets_traffic() {
     let mut app = App::adopted();
     app.deploy(Settle::AtOnce).unwrap();
     app.record(Fact::ReleaseIs { release: ReleaseId(1), state: ReleaseState::Stopped });
-    let decision = app.ask(Input::Rollback { to: None }).unwrap();
-    let wake = Effect::Wake { release: ReleaseId(1), color: Color::Blue };
+    let decision = app.ask(back(None)).unwrap();
+    let wake =
+        Effect::Wake { release: ReleaseId(1), color: Color::Blue, manner: Manner::default() };
     assert_eq!(decision.effects, [wake]);
     assert_eq!(app.state.serving(), Some(ReleaseId(2)), "r2 serves until r1 is ready");
+}
+
+#[test]
+fn a_release_that_never_proved_itself_gets_the_traffic_only_by_force() {
+    let mut app = App::adopted();
+    app.deploy(Settle::NoTraffic).unwrap();
+    let refused = |app: &mut App, input| match app.ask(input) {
+        Err(Refusal::Cannot { why, ways }) => {
+            (why, ways.into_iter().map(|way| way.command).collect::<Vec<_>>())
+        }
+        other => panic!("{other:?}"),
+    };
+    let (why, ways) = refused(&mut app, back(Some(ReleaseId(2))));
+    assert_eq!(why, "r2 never proved itself: it has never served everyone");
+    assert_eq!(ways, ["cutover promote", "cutover rollback --to r2 --force"]);
+    let (_, ways) = refused(&mut app, back(None));
+    assert_eq!(ways, ["cutover releases", "cutover rollback --force"]);
+    assert_eq!(app.state.serving(), Some(ReleaseId(1)));
+    for to in [None, Some(ReleaseId(2))] {
+        let mut app = app.clone();
+        let decision = app.ask(forced(to)).unwrap();
+        assert_eq!(published(&decision), Some(Split::all(Color::Green)));
+        assert_eq!(app.state.serving(), Some(ReleaseId(2)));
+    }
+}
+
+#[test]
+fn a_rollback_that_drops_what_is_open_says_so_to_the_drain_also_when_typed_later() {
+    let cut = Input::Rollback { to: None, manner: Manner { open: Open::Cut, ..Manner::default() } };
+    let drain = Effect::Drain { color: Color::Green, open: Open::Cut };
+    let mut app = App::adopted();
+    app.deploy(Settle::FirstStep).unwrap();
+    let mut later = app.clone();
+    assert!(app.ask(cut.clone()).unwrap().effects.contains(&drain));
+    let usual = later.ask(back(None)).unwrap();
+    let finish = Effect::Drain { color: Color::Green, open: Open::Finish };
+    assert!(usual.effects.contains(&finish));
+    let split = later.state.split;
+    assert_eq!(later.ask(cut).unwrap().effects, [drain]);
+    assert_eq!(later.state.split, split);
 }
 
 #[test]
@@ -191,7 +240,7 @@ fn a_static_app_shifts_both_ways_without_a_deploy() {
     app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(1), steps: Vec::new() }).unwrap();
     app.ask(Input::Shift { weight: Weight::FULL, salt: Salt(2), steps: Vec::new() }).unwrap();
     assert_eq!(app.state.stable(), Some(ReleaseId(2)));
-    app.ask(Input::Rollback { to: None }).unwrap();
+    app.ask(back(None)).unwrap();
     assert_eq!(app.state.stable(), Some(ReleaseId(1)));
     app.ask(Input::Shift { weight: points_of(1_000), salt: Salt(3), steps: Vec::new() }).unwrap();
     assert_eq!(app.state.split.weight, points_of(1_000));
@@ -238,8 +287,8 @@ fn step(app: &mut App, step: &Move) {
         Move::Next => app.ask(Input::Next),
         Move::Promote => app.ask(Input::Promote),
         Move::Abort => app.ask(Input::Abort),
-        Move::Rollback => app.ask(Input::Rollback { to: None }),
-        Move::RollbackTo(id) => app.ask(Input::Rollback { to: Some(ReleaseId(*id)) }),
+        Move::Rollback => app.ask(back(None)),
+        Move::RollbackTo(id) => app.ask(back(Some(ReleaseId(*id)))),
         Move::Undo(id) => app.ask(Input::Undo { operation: OperationId(*id) }),
         Move::Stopped(is_stopped) => {
             if let Some(release) = app.state.standby().filter(|_| app.state.rollout.is_none()) {
@@ -270,7 +319,7 @@ fn holds_in_every_state(app: &App) {
     assert!(state.split.weight == Weight::ZERO || state.rollout.is_some(), "no way out");
     if state.split.weight > Weight::ZERO {
         let mut copy = app.clone();
-        let back = copy.ask(Input::Rollback { to: None }).expect("a canary can be cut back");
+        let back = copy.ask(back(None)).expect("a canary can be cut back");
         assert_eq!(published(&back), Some(Split::all(state.split.stable)));
     }
     let mut replayed = AppState::default();

@@ -1,16 +1,20 @@
 //! Commands that need more than one input, and how the controller's answers go over the wire.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use cutover_model::{Color, Fact, Refusal, ReleaseId, Settle, Weight};
+use cutover_model::{Color, Effect, Fact, Refusal, ReleaseId, Settle, Weight};
+use futures_util::stream;
+use tokio::sync::mpsc;
 
 use super::peer::Peer;
 use super::wire::{self, ProblemKind};
-use super::{Body, Desk, Words, actor, find, problem, problem_with, request_id, status};
+use super::{Body as Given, Desk, Words, actor, find, problem, problem_with, request_id, status};
 use crate::controller::{Again, Answer, App, DeployRequest, Failure, Mode, Recorded, Tree};
 
 /// How long a preview link is good.
@@ -46,6 +50,7 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         standby: seen.1,
         next_weights: status::next_weights(&answer.state),
         remarks: status::remarks(&answer.state, answer.operation),
+        cuts_only: matches!(answer.effects.as_slice(), [Effect::Drain { .. }]),
     })
     .into_response()
 }
@@ -103,7 +108,7 @@ pub async fn deploy(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    Body(body): Body<wire::Deploy>,
+    Given(body): Given<wire::Deploy>,
 ) -> Response {
     let app = match find(&desk, &name) {
         Ok(app) => app,
@@ -149,7 +154,7 @@ pub async fn note(
     State(desk): State<Desk>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
-    Body(body): Body<wire::Note>,
+    Given(body): Given<wire::Note>,
 ) -> Response {
     let app = match find(&desk, &name) {
         Ok(app) => app,
@@ -255,7 +260,17 @@ pub async fn preview(State(desk): State<Desk>, Path(name): Path<String>, words: 
     .into_response()
 }
 
-/// `GET …/logs?release=r6&service=backend&tail=100`
+fn follow_lines(lines: mpsc::Receiver<(String, String)>) -> Response {
+    let body = stream::unfold(lines, |mut lines| async move {
+        let (service, line) = lines.recv().await?;
+        let mut line = serde_json::to_vec(&wire::LogLine { service, line }).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), lines))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response()
+}
+
+/// `GET …/logs?release=r6&service=backend&tail=100`; with `follow=1` JSON lines that go on.
 pub async fn logs(State(desk): State<Desk>, Path(name): Path<String>, words: Words) -> Response {
     let app = match find(&desk, &name) {
         Ok(app) => app,
@@ -270,7 +285,14 @@ pub async fn logs(State(desk): State<Desk>, Path(name): Path<String>, words: Wor
         Some(Ok(tail)) => tail.min(10_000),
         Some(Err(_)) => return problem(ProblemKind::Usage, "tail is a number of lines", 2),
     };
-    match app.logs(color, words.0.get("service").map(String::as_str), tail).await {
+    let service = words.0.get("service").map(String::as_str);
+    if words.0.contains_key("follow") {
+        return match app.follow_logs(color, service, tail).await {
+            Ok(lines) => follow_lines(lines),
+            Err(why) => problem(ProblemKind::Failed, why, 1),
+        };
+    }
+    match app.logs(color, service, tail).await {
         Ok(lines) => {
             let lines: Vec<wire::LogLine> =
                 lines.into_iter().map(|(service, line)| wire::LogLine { service, line }).collect();

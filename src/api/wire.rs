@@ -5,7 +5,8 @@
 //! of an env file and no secret is ever in one of them.
 
 use cutover_model::{
-    AppName, Color, Generation, Happened, OperationId, ReleaseId, ReleaseState, Way, Weight,
+    AppName, Color, Generation, Happened, Manner, Open, OperationId, Proof, ReleaseId,
+    ReleaseState, Way, Weight,
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +190,9 @@ pub struct Done {
     pub next_weights: Vec<Weight>,
     /// Remarks that belong right below the first line.
     pub remarks: Vec<String>,
+    /// A rollback to what serves everyone already: only open requests are cut.
+    #[serde(default)]
+    pub cuts_only: bool,
 }
 
 /// A move of traffic that is in force.
@@ -274,6 +278,23 @@ pub struct Rollback {
     /// The release, when named.
     #[serde(default)]
     pub to: Option<ReleaseId>,
+    /// To a release that never proved itself, and without its probe.
+    #[serde(default)]
+    pub force: bool,
+    /// Cut the open requests of the release that loses the traffic.
+    #[serde(default)]
+    pub drop_in_flight: bool,
+}
+
+impl Rollback {
+    /// How it is carried out.
+    #[must_use]
+    pub fn manner(&self) -> Manner {
+        Manner {
+            proof: if self.force { Proof::Waived } else { Proof::Wanted },
+            open: if self.drop_in_flight { Open::Cut } else { Open::Finish },
+        }
+    }
 }
 
 /// `POST …/undo`

@@ -80,7 +80,7 @@ pub(super) async fn carry_out(
         Followed::Ended(ending) => {
             let exit = end(session, done.operation, &ending);
             if exit == Exit::Done {
-                if done.moved.is_none() && done.what == "rollback" {
+                if done.moved.is_none() && !done.cuts_only && done.what == "rollback" {
                     moved_meanwhile(session, client).await?;
                 }
                 let last = show::last_lines(&done);

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use cutover_model::{
-    Actor, AppKind, AppState, ByColor, Color, Fact, Input, OperationKind, Redirect, Release,
-    ReleaseId, ReleaseState, Seq, Split,
+    Actor, AppKind, AppState, ByColor, Color, Fact, Input, Manner, OperationKind, Redirect,
+    Release, ReleaseId, ReleaseState, Seq, Split,
 };
 use cutover_proxy::message::AppSpec;
 use tokio::sync::{Notify, mpsc};
@@ -138,7 +138,7 @@ impl Prepared {
             && let Some(to) = *live.state.colors.get(after.stable)
         {
             let from = live.state.serving();
-            let what = OperationKind::Rollback { to, from };
+            let what = OperationKind::Rollback { to, from, manner: Manner::default() };
             facts.push(Fact::OperationStarted { operation, what, request: None });
         }
         let (number, operation) = (weight.number, weight.operation);
@@ -160,10 +160,10 @@ impl Prepared {
         if live.state.split == after {
             return;
         }
-        let asked = live.number(Input::Rollback { to: Some(to) }, None);
+        let asked = live.number(Input::Rollback { to: Some(to), manner: Manner::default() }, None);
         let (before, operation) = (live.state.split, asked.operation);
         let from = live.state.serving().filter(|from| *from != to);
-        let what = OperationKind::Rollback { to, from };
+        let what = OperationKind::Rollback { to, from, manner: Manner::default() };
         let mut facts = vec![
             Fact::OperationStarted { operation, what, request: None },
             Fact::SplitChanged {

@@ -9,13 +9,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use cutover_model::{Actor, ByColor, Color, Fact, LineLevel, ReleaseState, ServiceName};
+use cutover_model::{Actor, ByColor, Color, Fact, LineLevel, ReleaseId, ReleaseState, ServiceName};
 use cutover_proxy::message::{Change, EndpointSpec, Publish, RouteSpec};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::host::docker::Notice;
 use crate::host::{Endpoint, Proof, StackSettings, prove};
+use crate::reconciler::Reconciler;
 
 /// How often `/proc` is asked about every endpoint.
 const PROVE: Duration = Duration::from_secs(5);
@@ -191,14 +193,34 @@ impl App {
         service: Option<&str>,
         tail: usize,
     ) -> Result<Vec<(String, String)>, String> {
+        let (reconciler, stack, project, release) = self.log_source(color)?;
+        reconciler.logs(&stack, (&project, release), service, tail).await
+    }
+
+    /// The same, and every line that comes, until the containers end or nobody reads.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn follow_logs(
+        &self,
+        color: Color,
+        service: Option<&str>,
+        tail: usize,
+    ) -> Result<mpsc::Receiver<(String, String)>, String> {
+        let (reconciler, stack, project, release) = self.log_source(color)?;
+        reconciler.follow_logs(&stack, (&project, release), service, tail).await
+    }
+
+    fn log_source(
+        &self,
+        color: Color,
+    ) -> Result<(&Reconciler, StackSettings, String, ReleaseId), String> {
         let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return Err("this app has fixed endpoints: its logs are elsewhere".to_owned());
         };
         let release = *self.state().colors.get(color);
-        match (self.projects().get(color), release) {
-            (Some(project), Some(release)) => {
-                reconciler.logs(&stack, (project, release), service, tail).await
-            }
+        match (self.projects().get(color).clone(), release) {
+            (Some(project), Some(release)) => Ok((reconciler, stack, project, release)),
             _ => Err(format!("{color} is empty")),
         }
     }

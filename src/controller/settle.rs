@@ -6,10 +6,11 @@
 //! asked: of two quick moves the later one wins.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cutover_model::{
-    Action, Actor, AppKind, Color, Effect, Ending, Fact, Goal, Input, LineLevel, OperationId,
-    OperationKind, ReleaseId, ReleaseState, plan,
+    Action, Actor, AppKind, Color, Effect, Ending, Fact, Goal, Input, LineLevel, Manner, Open,
+    OperationId, OperationKind, Proof, ReleaseId, ReleaseState, plan,
 };
 use cutover_proxy::message::{Drain, Rest};
 
@@ -38,7 +39,7 @@ impl App {
     async fn check_rollback(&self, operation: OperationId) {
         let state = self.state();
         let what = state.operations.get(&operation).map(|operation| &operation.what);
-        let Some(OperationKind::Rollback { to, from }) = what else { return };
+        let Some(OperationKind::Rollback { to, from, .. }) = what else { return };
         let color = state.standing(*to).map_or(state.split.leading(), |s| s.release.color);
         let probe = match self.probe_target(color).await {
             Ok(target) => target,
@@ -71,8 +72,8 @@ impl App {
         let (mut drains, mut rest) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
-                Effect::Drain { color } if self.live().state.colors.get(color).is_none() => {}
-                Effect::Drain { color } => drains.push(self.drain(operation, color)),
+                Effect::Drain { color, .. } if self.live().state.colors.get(color).is_none() => {}
+                Effect::Drain { color, open } => drains.push(self.drain(operation, color, open)),
                 other => rest.push(other),
             }
         }
@@ -97,7 +98,9 @@ impl App {
     ) -> Result<(), String> {
         match effect {
             Effect::MoveSingletons { to, .. } => self.move_singletons(operation, to).await,
-            Effect::Wake { release, color } => self.wake_color(operation, release, color).await,
+            Effect::Wake { release, color, manner } => {
+                self.wake_color(operation, (release, color), manner).await
+            }
             // Published before; a deploy and a restore have tasks of their own.
             Effect::Publish { .. }
             | Effect::Drain { .. }
@@ -108,7 +111,10 @@ impl App {
         }
     }
 
-    async fn drain(&self, operation: OperationId, color: Color) {
+    async fn drain(&self, operation: OperationId, color: Color, open: Open) {
+        if open == Open::Cut {
+            return self.cut(operation, color).await;
+        }
         let app = self.name.clone();
         let deadline = self.settings().drain;
         let name = self.name_of(color);
@@ -135,6 +141,17 @@ impl App {
                 deadline.as_secs()
             ),
         };
+        self.say(Some(operation), LineLevel::Step, "", text);
+    }
+
+    /// Ends what is open on a color now, without waiting for any of it.
+    async fn cut(&self, operation: OperationId, color: Color) {
+        let (app, name) = (self.name.clone(), self.name_of(color));
+        let drain = Drain { app, color, deadline: Duration::ZERO, rest: Rest::End };
+        let cut = self.shared.proxy.drain(drain).await;
+        let requests = crate::text::number_of(usize_of(cut.requests), "open request");
+        let tunnels = crate::text::number_of(usize_of(cut.tunnels), "WebSocket");
+        let text = format!("{name}: {requests} and {tunnels} cut, as asked. It stays up, idle.");
         self.say(Some(operation), LineLevel::Step, "", text);
     }
 
@@ -186,8 +203,8 @@ impl App {
     async fn wake_color(
         self: &Arc<Self>,
         operation: OperationId,
-        release: ReleaseId,
-        color: Color,
+        (release, color): (ReleaseId, Color),
+        manner: Manner,
     ) -> Result<(), String> {
         let serving = self.state().serving().map_or("nothing".to_owned(), |r| r.to_string());
         let text =
@@ -202,14 +219,20 @@ impl App {
         work.probe = self.probe_target(color).await?;
         let project = work.projects.get(color).clone();
         let seen = reconciler.observe(&stack, project.as_deref()).await;
-        let actions = plan(&Goal::Again { release, color }, &seen).map_err(|e| e.to_string())?;
+        let mut actions =
+            plan(&Goal::Again { release, color }, &seen).map_err(|e| e.to_string())?;
+        if manner.proof == Proof::Waived {
+            actions.retain(|action| !matches!(action, Action::Probe { .. }));
+            let text = format!("{release} gets the traffic without a probe, as asked (--force)");
+            self.say(Some(operation), LineLevel::Note, "", text);
+        }
         self.drive(operation, reconciler, &stack, &actions, &mut work)
             .await
             .map_err(|stopped| format!("{stopped}; {}", self.serves_as_before()))?;
         let warm = Fact::ReleaseIs { release, state: ReleaseState::Warm };
         self.note(&Actor::daemon(), vec![warm]);
-        let to = Some(release);
-        let moved = self.cut_back(Input::Rollback { to }, Actor::daemon(), None).await;
+        let again = Input::Rollback { to: Some(release), manner };
+        let moved = self.cut_back(again, Actor::daemon(), None).await;
         moved.map(|_| ()).map_err(|failure| failure.to_string())
     }
 
@@ -246,4 +269,8 @@ impl App {
             });
         }
     }
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 
 use cutover_model::{Color, Containers, ReleaseId, ServiceName};
 
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+
 use super::Work;
 use super::perform::{colored, docker, release_folder, secrets_of, text};
 use crate::host::redact::Secrets;
 use crate::host::{Endpoint, StackSettings, stack};
+
+/// Lines that may wait for a slow reader; Docker keeps what is not read yet.
+const FOLLOWED: usize = 256;
 
 /// Log lines that a failure shows.
 const LOG_LINES: usize = 6;
@@ -36,6 +42,47 @@ pub(super) async fn logs(
     found.sort_by(|a, b| a.0.cmp(&b.0));
     let skipped = found.len().saturating_sub(tail);
     Ok(found.into_iter().skip(skipped).map(|(_, line)| line).collect())
+}
+
+/// The lines that a project's services printed last and print from now on, secrets masked. It ends
+/// when their containers do, or when nobody reads any more.
+pub(super) async fn follow_logs(
+    settings: &StackSettings,
+    (project, release): (&str, ReleaseId),
+    service: Option<&str>,
+    tail: usize,
+) -> Result<mpsc::Receiver<(String, String)>, String> {
+    let docker = docker(settings).await?;
+    let folder = release_folder(settings, release);
+    let secrets = if folder.exists() { secrets_of(&folder).await } else { Secrets::none() };
+    let mut streams = Vec::new();
+    for container in colored(settings, &docker, project).await? {
+        let name = container.service().unwrap_or("?").to_owned();
+        if service.is_none_or(|wanted| wanted == name) {
+            let lines = docker.log_follow(&container, tail).map(move |line| (name.clone(), line));
+            streams.push(lines.boxed());
+        }
+    }
+    let (sender, receiver) = mpsc::channel(FOLLOWED);
+    let mut all = futures_util::stream::select_all(streams);
+    // Owned by its reader: it ends when the receiver is dropped, or with the last container.
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = all.next() => next,
+                () = sender.closed() => return,
+            };
+            let Some((name, line)) = next else { return };
+            let shown = match line {
+                Ok(line) => format!("{} {}", line.time, secrets.mask(&line.text)),
+                Err(error) => format!("(its log ends here: {error})"),
+            };
+            if sender.send((name, shown)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 /// The newest log lines of each container of a color that wrote any.

@@ -1,6 +1,9 @@
 //! Commands on the example that change nothing, and refusals.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+
 use crate::harness::daemon::Cutover;
+use crate::harness::engine;
 use crate::harness::fronted::{Fronted, config};
 use crate::harness::shop::Shop;
 
@@ -69,4 +72,23 @@ fn commands_without_a_daemon_say_so_and_exit_with_69() {
         let ran = cutover.run(arguments).exits(69);
         assert!(ran.printed.both().contains("no answer"), "{arguments:?} {}", ran.printed.both());
     }
+}
+
+#[test]
+fn logs_are_followed_until_their_container_ends() {
+    let fronted = Fronted::deployed();
+    let mut child = fronted.cutover.spawn(&["logs", "r1", "--service", "backend", "--follow"]);
+    let mut out = BufReader::new(child.stdout.take().expect("its output"));
+    let mut text = String::new();
+    while !text.contains("listens on") {
+        assert_ne!(out.read_line(&mut text).expect("a line"), 0, "{text}");
+    }
+    let color = format!("{}-green", fronted.shop.project);
+    let backend = engine::containers_of(&color, "backend").remove(0);
+    engine::run("docker", &["stop", &backend], &fronted.shop.path()).succeeded();
+    out.read_to_string(&mut text).expect("the rest");
+    assert!(text.contains("finishes"), "what came later is missing in:\n{text}");
+    let ended = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && said.contains("have ended"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! Commands against a real daemon: what they print, how they end, and what clients get.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -149,6 +150,52 @@ fn ctrl_c_leaves_the_view_and_the_operation_goes_on() {
 fn interrupt(child: &std::process::Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn a_rollback_may_drop_what_is_open_at_once_or_later() {
+    let cutover = Cutover::start(None);
+    cutover.good(&["shift", "100%"]);
+    let slow = || {
+        let before = cutover.green.waiting.load(Ordering::SeqCst);
+        let open = cutover.ask("/slow");
+        until("green has it", || cutover.green.waiting.load(Ordering::SeqCst) > before);
+        open
+    };
+    let cut_short = |open: TcpStream| {
+        let mut text = String::new();
+        BufReader::new(open).read_line(&mut text).unwrap();
+        assert!(text.contains(" 503 "), "{text:?}");
+    };
+    let open = slow();
+    let back = cutover.good(&["rollback", "--drop-in-flight"]);
+    assert!(back.contains("DONE: all traffic is on r1"), "{back}");
+    assert!(back.contains("r2: 1 open request and 0 WebSockets cut, as asked"), "{back}");
+    cut_short(open);
+
+    cutover.good(&["undo", "o2"]);
+    let open = slow();
+    cutover.good(&["rollback", "--detach"]);
+    assert!(cutover.good(&["rollback"]).contains("Nothing to do"));
+    let later = cutover.good(&["rollback", "--drop-in-flight"]);
+    assert!(later.contains("has all traffic already; r2"), "{later}");
+    assert!(later.contains("1 open request and 0 WebSockets cut"), "{later}");
+    cut_short(open);
+    assert_eq!(cutover.greens(20), 0);
+}
+
+#[test]
+fn a_release_that_never_proved_itself_gets_everything_only_by_force() {
+    let cutover = Cutover::start(None);
+    let refused = cutover.run(&["rollback", "--to", "r2"]);
+    assert_eq!(refused.exit, 4, "{refused:?}");
+    for words in ["r2 never proved itself", "NOTHING WAS CHANGED", "rollback --to r2 --force"] {
+        assert!(refused.err.contains(words), "{refused:?}");
+    }
+    assert_eq!(cutover.greens(20), 0);
+    cutover.good(&["rollback", "--to", "r2", "--force"]);
+    assert_eq!(cutover.greens(20), 20);
+    assert!(cutover.good(&["events"]).contains("rollback from r1 to r2, by force"));
 }
 
 #[test]

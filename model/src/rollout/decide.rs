@@ -8,7 +8,7 @@ mod restore;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppState, Refusal, Way};
+use super::{AppState, Manner, Open, Refusal, Way};
 use crate::fact::{AppKind, Fact, OperationKind, RolloutEnding, Step};
 use crate::release::ReleaseState;
 use crate::restore::RestorePlan;
@@ -56,6 +56,9 @@ pub enum Input {
     Rollback {
         /// The release, when named.
         to: Option<ReleaseId>,
+        /// What was asked for beyond the usual.
+        #[serde(default)]
+        manner: Manner,
     },
     /// Reverse an operation that moved traffic.
     Undo {
@@ -125,6 +128,8 @@ pub enum Effect {
     Drain {
         /// The color.
         color: Color,
+        /// Which end.
+        open: Open,
     },
     /// Stop the singletons of one color, then start those of the other.
     MoveSingletons {
@@ -139,6 +144,8 @@ pub enum Effect {
         release: ReleaseId,
         /// Its color.
         color: Color,
+        /// How the rollback goes on.
+        manner: Manner,
     },
     /// Take over what runs.
     Adopt {
@@ -199,7 +206,7 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         Input::Next => next(state, asked),
         Input::Promote => promote(state, asked),
         Input::Abort => abort(state, asked),
-        Input::Rollback { to } => back::rollback(state, asked, *to),
+        Input::Rollback { to, manner } => back::rollback(state, asked, *to, *manner),
         Input::Undo { operation } => back::undo(state, asked, *operation),
         Input::Restore { plan } => restore::restore(state, asked, plan),
         Input::Continue { operation, max_loss } => restore::go_on(state, *operation, *max_loss),
@@ -222,7 +229,7 @@ impl Decision {
         self.effects.push(Effect::Publish { split: after, salt });
         for color in Color::BOTH {
             if before.share(color) > Weight::ZERO && after.share(color) == Weight::ZERO {
-                self.effects.push(Effect::Drain { color });
+                self.effects.push(Effect::Drain { color, open: Open::Finish });
             }
         }
         if before.stable != after.stable && state.kind == AppKind::Compose {

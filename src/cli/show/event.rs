@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cutover_model::{
-    Ending, Fact, Halt, LineLevel, OperationKind, ReleaseState, RolloutEnding, Split,
+    Ending, Fact, Halt, LineLevel, Open, OperationKind, Proof, ReleaseState, RolloutEnding, Split,
 };
 
 use super::Clock;
@@ -115,8 +115,12 @@ fn asked(what: &OperationKind) -> String {
     match what {
         OperationKind::Deploy { release } => format!("deploy of {release}"),
         OperationKind::Shift { weight } => format!("shift to {weight}"),
-        OperationKind::Rollback { to, from: Some(from) } => format!("rollback from {from} to {to}"),
-        OperationKind::Rollback { to, from: None } => format!("rollback to {to}"),
+        OperationKind::Rollback { to, from, manner } => {
+            let from = from.map_or_else(String::new, |from| format!(" from {from}"));
+            let force = if manner.proof == Proof::Waived { ", by force" } else { "" };
+            let open = if manner.open == Open::Cut { ", open requests cut" } else { "" };
+            format!("rollback{from} to {to}{force}{open}")
+        }
         OperationKind::Undo { operation } => format!("undo {operation}"),
         OperationKind::Restore { source, to } => format!("restore of {source}; {to} serves on it"),
         OperationKind::Adopt

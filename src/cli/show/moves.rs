@@ -77,6 +77,10 @@ fn begun(done: &Done) -> String {
         "abort" => {
             format!("{operation}: the rollout is ended. {} serves everyone.", name(&done.serves))
         }
+        "rollback" if done.cuts_only => {
+            let (serves, standby) = (name(&done.serves), name(&done.standby));
+            format!("{operation}: {serves} has all traffic already; {standby} loses what is open.")
+        }
         "adopt" => format!("{operation}: taking over. Ctrl-C leaves this view, it goes on."),
         "leave" => format!("{operation}: giving back. Ctrl-C leaves this view, it goes on."),
         what => format!("{operation} ({what}) is accepted; traffic has not moved yet."),

@@ -1,7 +1,7 @@
 //! Every text, from values of the wire, whole.
 
 use cutover_model::{
-    Actor, Color, Ending, Fact, Generation, Happened, LineLevel, Millis, OperationId,
+    Actor, Color, Ending, Fact, Generation, Happened, LineLevel, Manner, Millis, OperationId,
     OperationKind, ReleaseId, ReleaseState, RolloutEnding, Salt, Split, Step, Way, Weight,
 };
 use insta::assert_snapshot;
@@ -138,6 +138,7 @@ fn done(what: &str, serves: Side, standby: Side) -> Done {
         standby,
         next_weights: Vec::new(),
         remarks: Vec::new(),
+        cuts_only: false,
     }
 }
 
@@ -285,7 +286,11 @@ fn events_as_lines() {
     let o = OperationId(40);
     let (blue, tenth) =
         (Split::all(Color::Blue), Split { stable: Color::Blue, weight: weight(1_000) });
-    let rollback = OperationKind::Rollback { to: ReleaseId(5), from: Some(ReleaseId(7)) };
+    let rollback = OperationKind::Rollback {
+        to: ReleaseId(5),
+        from: Some(ReleaseId(7)),
+        manner: Manner::default(),
+    };
     let step = Step { weight: weight(100), soak_ms: 0 };
     let (release, salt) = (ReleaseId(7), Salt(1));
     let facts = vec![

@@ -19,11 +19,19 @@ time; going forward again is  cutover undo. The database stays as it is.
 Examples:
   cutover rollback
   cutover rollback --to r5         a stopped release is started first
+  cutover rollback --to r6 --force       also to one that never proved itself, without its probe
+  cutover rollback --drop-in-flight      the bad release's open requests are cut, not finished
   sudo cutover rollback --offline  when no daemon answers")]
 pub struct Args {
     /// To this release
     #[arg(long, value_name = "RELEASE")]
     to: Option<ReleaseId>,
+    /// Also to a release that never proved itself; one that has to be started is not probed
+    #[arg(long, conflicts_with = "offline")]
+    force: bool,
+    /// Cut the open requests of the release that loses the traffic, instead of letting them finish
+    #[arg(long, conflicts_with = "offline")]
+    drop_in_flight: bool,
     /// Without the daemon: it is started with the former release at 100 %
     #[arg(long, conflicts_with = "detach")]
     offline: bool,
@@ -41,6 +49,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         return offline::rollback(session, args.to).await;
     }
     let client = session.daemon()?;
-    let body = wire::Rollback { to: args.to };
+    let body =
+        wire::Rollback { to: args.to, force: args.force, drop_in_flight: args.drop_in_flight };
     carry_out(session, &client, "rollback", &body, Wait::from(args.detach)).await
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 
-use super::{ASK, Container, Docker, DockerError, within};
+use super::{ASK, Container, Docker, DockerError, translate, within};
 use crate::host::process::escape;
 
 /// The longest line that is kept.
@@ -39,6 +39,25 @@ pub enum Source {
 }
 
 impl Docker {
+    /// The last `count` lines of a container, then every line that it prints, until it ends; an
+    /// error ends the stream. It waits as long as its caller does.
+    pub fn log_follow(
+        &self,
+        container: &Container,
+        count: usize,
+    ) -> impl Stream<Item = Result<LogLine, DockerError>> + Send + use<> {
+        let options = LogsOptionsBuilder::default()
+            .follow(true)
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .tail(&count.min(MOST).to_string())
+            .build();
+        let what = format!("following the log of {}", container.name);
+        let stream = self.client.logs(&container.id, Some(options));
+        stream.map(move |piece| piece.map(line).map_err(|error| translate(&what, error)))
+    }
+
     /// The last `count` lines of a container, oldest first, by time.
     ///
     /// # Errors

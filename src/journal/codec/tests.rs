@@ -90,7 +90,8 @@ fn story() -> Vec<Fact> {
     let step = Step { weight: weight(1_000), soak_ms: 60_000 };
     let (r1, r2) = (release(1, Color::Blue), release(2, Color::Green));
     let deploy = OperationKind::Deploy { release: r(2) };
-    let rollback = OperationKind::Rollback { to: r(1), from: Some(r(2)) };
+    let rollback =
+        OperationKind::Rollback { to: r(1), from: Some(r(2)), manner: Manner::default() };
     let start = Action::Start { release: r(2), color: Color::Green };
     let rule = Redirect {
         table: "cutover".to_owned(),

@@ -5,47 +5,50 @@
 use super::{Asked, Decision, Effect};
 use crate::fact::{Fact, OperationKind, RolloutEnding};
 use crate::release::ReleaseState;
-use crate::rollout::{AppState, Refusal, Way};
+use crate::rollout::{AppState, Manner, Open, Proof, Refusal, Way};
 use crate::{Color, OperationId, ReleaseId, Split, Weight};
 
 pub(super) fn rollback(
     state: &AppState,
     asked: &Asked,
     to: Option<ReleaseId>,
+    manner: Manner,
 ) -> Result<Decision, Refusal> {
-    let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && moved_back_last(state);
-    let target = match to {
-        Some(release) if state.standing(release).is_none() => {
-            return Err(Refusal::Unknown { what: format!("release {release}") });
-        }
-        Some(release) => release,
-        None if is_repeat => state.stable().ok_or_else(|| nowhere(state))?,
-        None => state.rollback_target().ok_or_else(|| nowhere(state))?,
-    };
+    let target = target(state, to, manner)?;
     let color = Color::BOTH.into_iter().find(|color| *state.colors.get(*color) == Some(target));
     let Some(color) = color else {
         return Err(gone(state, target));
     };
     if state.split == Split::all(color) {
-        let since = state.last_move.map(|m| (m.at, m.operation));
-        return Err(Refusal::AlreadyThere { release: target, since });
+        return already(state, asked, (color, target), manner);
+    }
+    // The color that has traffic now may not have been proved: that is what a rollout is for.
+    let is_named_unproven = to.is_some() && !is_proven(state, target);
+    if is_named_unproven && manner.proof == Proof::Wanted && state.split.stable != color {
+        return Err(unproven(state, target));
     }
     let from = match state.split.stable == color {
         true => state.rollout.as_ref().map(|r| r.release).or(state.standby()),
         false => state.stable(),
     };
-    let mut decision = Decision::of(asked, OperationKind::Rollback { to: target, from });
+    let mut decision = Decision::of(asked, OperationKind::Rollback { to: target, from, manner });
     match state.release_state(target) {
         ReleaseState::Warm => {}
         ReleaseState::Stopped => {
-            decision.effects.push(Effect::Wake { release: target, color });
+            decision.effects.push(Effect::Wake { release: target, color, manner });
             return Ok(decision);
         }
         // The color that has traffic now can always have all of it.
         _ if state.split.share(color) > Weight::ZERO => {}
         _ => return Err(gone(state, target)),
     }
-    Ok(back(decision, state, asked, (color, target, from)))
+    let mut decision = back(decision, state, asked, (color, target, from));
+    for effect in &mut decision.effects {
+        if let Effect::Drain { open, .. } = effect {
+            *open = manner.open;
+        }
+    }
+    Ok(decision)
 }
 
 fn back(
@@ -67,6 +70,53 @@ fn back(
         decision = decision.and(Fact::ReleaseCleared { release: target });
     }
     decision
+}
+
+/// Where a rollback leads.
+fn target(state: &AppState, to: Option<ReleaseId>, manner: Manner) -> Result<ReleaseId, Refusal> {
+    let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && moved_back_last(state);
+    match to {
+        Some(release) if state.standing(release).is_none() => {
+            Err(Refusal::Unknown { what: format!("release {release}") })
+        }
+        Some(release) => Ok(release),
+        None if is_repeat => state.stable().ok_or_else(|| nowhere(state)),
+        None => match (state.rollback_target(), manner.proof) {
+            (Some(target), _) => Ok(target),
+            (None, Proof::Waived) => unproven_standby(state).ok_or_else(|| nowhere(state)),
+            (None, Proof::Wanted) => Err(nowhere(state)),
+        },
+    }
+}
+
+/// The target has all traffic: nothing to do, but for requests that shall be cut.
+fn already(
+    state: &AppState,
+    asked: &Asked,
+    (color, target): (Color, ReleaseId),
+    manner: Manner,
+) -> Result<Decision, Refusal> {
+    let other = color.other();
+    if manner.open == Open::Finish || state.colors.get(other).is_none() {
+        let since = state.last_move.map(|m| (m.at, m.operation));
+        return Err(Refusal::AlreadyThere { release: target, since });
+    }
+    let from = *state.colors.get(other);
+    let mut decision = Decision::of(asked, OperationKind::Rollback { to: target, from, manner });
+    decision.effects.push(Effect::Drain { color: other, open: Open::Cut });
+    Ok(decision)
+}
+
+fn is_proven(state: &AppState, release: ReleaseId) -> bool {
+    state.standing(release).is_some_and(|standing| standing.proven_at.is_some())
+}
+
+/// A release beside the one that serves, whose containers are there.
+fn unproven_standby(state: &AppState) -> Option<ReleaseId> {
+    let is_there = |release: &ReleaseId| {
+        matches!(state.release_state(*release), ReleaseState::Warm | ReleaseState::Stopped)
+    };
+    state.standby().filter(is_there)
 }
 
 pub(super) fn undo(
@@ -147,7 +197,26 @@ fn nowhere(state: &AppState) -> Refusal {
         ),
         None => "no release serves yet".to_owned(),
     };
-    Refusal::cannot(why, vec![Way::new("cutover releases", "lists what is on record")])
+    let mut ways = vec![Way::new("cutover releases", "lists what is on record")];
+    if let Some(release) = unproven_standby(state).filter(|_| state.stable().is_some()) {
+        let what = format!("{release} as it is: it has never served everyone");
+        ways.push(Way::new("cutover rollback --force", what));
+    }
+    Refusal::cannot(why, ways)
+}
+
+fn unproven(state: &AppState, release: ReleaseId) -> Refusal {
+    let why = format!("{release} never proved itself: it has never served everyone");
+    let mut ways = Vec::new();
+    if let Some(target) = state.rollback_target() {
+        ways.push(Way::new("cutover rollback", format!("to {target}, which did")));
+    }
+    if state.rollout.as_ref().is_some_and(|rollout| rollout.release == release) {
+        ways.push(Way::new("cutover promote", format!("{release} forward, by its rollout")));
+    }
+    let command = format!("cutover rollback --to {release} --force");
+    ways.push(Way::new(command, format!("{release} as it is")));
+    Refusal::cannot(why, ways)
 }
 
 fn gone(state: &AppState, release: ReleaseId) -> Refusal {
