@@ -9,6 +9,7 @@
 pub mod adoption;
 pub mod answers;
 pub mod events;
+pub mod maintenance;
 pub mod metrics;
 pub mod peer;
 pub mod rate;
@@ -100,6 +101,7 @@ fn public(desk: Desk) -> Router {
 }
 
 fn admin(desk: Desk) -> Router {
+    let page_sized = DefaultBodyLimit::max(maintenance::BODY);
     Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/apps/{app}/releases", get(answers::releases))
@@ -117,6 +119,8 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/apps/{app}/adopt", get(adoption::adopt_plan).post(adoption::adopt))
         .route("/v1/apps/{app}/leave", get(adoption::leave_plan).post(adoption::leave))
         .route("/v1/apps/{app}/note", post(answers::note))
+        .route("/v1/apps/{app}/maintenance/on", post(maintenance::on).layer(page_sized))
+        .route("/v1/apps/{app}/maintenance/off", post(maintenance::off))
         .fallback(|| async {
             problem(wire::ProblemKind::NotFound, "the daemon has no such address", 1)
         })
@@ -143,8 +147,9 @@ async fn guard(
     if let Err(text) = desk.door.admit(&peer) {
         return problem(wire::ProblemKind::NotPermitted, text, 77);
     }
-    // A person who cuts back is never told to wait.
-    let is_cut_back = request.uri().path().ends_with("/rollback");
+    // A person who cuts back, or sends clients away, is never told to wait.
+    let path = request.uri().path();
+    let is_cut_back = path.ends_with("/rollback") || path.contains("/maintenance/");
     let pass = rate.take(peer.uid.unwrap_or(u32::MAX), Instant::now());
     if pass == Pass::TooSoon && !is_cut_back {
         let mut answer = problem(wire::ProblemKind::Busy, "too many requests at once", 6);

@@ -59,6 +59,7 @@ Every day
 Trouble
   rollback     all traffic back to the release that proved itself, now
   undo         reverse an operation that moved traffic
+  maintenance  on: send clients away with a page; off: serve them again
   note         say why, for the record
   wait         follow an operation to its end
 
@@ -155,6 +156,8 @@ pub enum Command {
     Rollback(trouble::rollback::Args),
     /// Reverse an operation that moved traffic
     Undo(trouble::undo::Args),
+    /// Send clients away with a page, or serve them again
+    Maintenance(trouble::maintenance::Args),
     /// Say why, for the record
     Note(trouble::note::Args),
     /// Follow an operation to its end
@@ -220,6 +223,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Events(args) => day::events::run(session, args).await,
         Command::Rollback(args) => trouble::rollback::run(session, args).await,
         Command::Undo(args) => trouble::undo::run(session, args).await,
+        Command::Maintenance(args) => trouble::maintenance::run(session, args).await,
         Command::Note(args) => trouble::note::run(session, args).await,
         Command::Wait(args) => trouble::wait::run(session, args).await,
         Command::Init(args) => begin::init::run(session, args).await,

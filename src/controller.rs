@@ -11,6 +11,7 @@ mod adoption;
 mod boot;
 mod cut_back;
 mod endpoints;
+mod gate;
 mod live;
 mod mailbox;
 mod make;
@@ -21,6 +22,7 @@ mod tending;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ use crate::reconciler::Reconciler;
 pub use boot::{Prepared, Remembered};
 pub use cut_back::Recorded;
 pub use endpoints::Endpoints;
+pub use gate::{Closing, HoldGuard, HoldLimits, HoldLost, Turned, first_hold};
 pub use make::DeployRequest;
 
 pub use crate::reconciler::{Again, Mode, Tree};
@@ -114,6 +117,8 @@ pub struct Shared {
     pub landing: Option<Landing>,
     /// Told when something changed that the last good table shall have.
     pub tables_changed: Notify,
+    /// The state folder, for pages that a restart shows again.
+    pub state: PathBuf,
     /// Runs plans; `None` when no app is made from a compose file.
     pub reconciler: Option<Reconciler>,
 }

@@ -111,7 +111,7 @@ impl Daemon {
         }
         let opening = opening::open(&prepared, &proxy_settings, options.inherited)?;
         proxy_settings.listen = opening.ports.listen;
-        proxy_settings.tables = prepared.iter().map(Prepared::first_spec).collect();
+        settings::first_tables(&mut proxy_settings, &prepared, &state);
         let proxy = Arc::new(Proxy::start(proxy_settings, opening.ports.sockets)?);
         opening::keep(&proxy, &opening.ports.surplus);
         let addresses = proxy.addresses();
@@ -122,6 +122,7 @@ impl Daemon {
             weights,
             landing: opening.landing,
             tables_changed: tokio::sync::Notify::new(),
+            state: state.clone(),
             reconciler: is_compose.then(Reconciler::default),
         });
         let start = |prepared: Prepared| {

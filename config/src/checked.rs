@@ -70,6 +70,8 @@ pub struct Proxy {
     pub via: bool,
     /// The file that gets one JSON line for each request; `None`: no access log.
     pub access_log: Option<PathBuf>,
+    /// The path on which a balancer in front asks whether Cutover is there.
+    pub balancer_path: Option<String>,
     /// The operator's own pages by status, of [`ERROR_PAGES`]; the rest are Cutover's.
     pub error_pages: BTreeMap<u16, PathBuf>,
 }

@@ -75,6 +75,8 @@ section! {
         via: bool,
         /// File that gets one JSON line for each request. Default: none.
         access_log: FilePath,
+        /// Path on which a balancer in front asks for us; answered while an app is held or closed.
+        balancer_path: String,
         /// Your own pages (HTML files) for the proxy's 404, 502, 503 and 504. Default: short ones.
         error_pages: Keyed<FilePath>,
     }

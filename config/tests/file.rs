@@ -58,6 +58,16 @@ fn the_file_of_the_manual_is_good_and_says_what_has_no_effect() {
 }
 
 #[test]
+fn the_path_of_a_balancer_is_a_path() {
+    let (config, _) = parse(&with("[proxy]\nbalancer_path = \"/balancer\""), &[]).unwrap();
+    assert_eq!(config.proxy.balancer_path.as_deref(), Some("/balancer"));
+    for path in ["balancer", "/a?b", "http://a/b", "/a b"] {
+        let text = refused(&with(&format!("[proxy]\nbalancer_path = \"{path}\"")));
+        assert!(text.contains("is not a path"), "{text}");
+    }
+}
+
+#[test]
 fn error_pages_are_for_answers_of_the_proxys_own() {
     let (config, _) =
         parse(&with("[proxy.error_pages]\n404 = \"pages/404.html\"\n503 = \"/srv/503.html\""), &[])

@@ -9,7 +9,7 @@ use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
 use crate::restore::{Aside, Halt, Point, RestorePlan, Source, Stage};
 use crate::rollout::Manner;
-use crate::{Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
+use crate::{Color, Maintenance, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// Who asked, as the socket's peer credentials or the automation say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,6 +282,13 @@ pub enum Fact {
     },
     /// The rule is gone.
     PortsGiven,
+    /// The gate is closed: clients get the maintenance page from now on.
+    GateClosed {
+        /// How.
+        maintenance: Box<Maintenance>,
+    },
+    /// The gate is open again.
+    GateOpened,
     /// What a restore was agreed on; together with its start.
     RestorePlanned {
         /// The operation.
@@ -363,6 +370,8 @@ impl Fact {
             Self::Line { .. } => "line",
             Self::PortsTaken { .. } => "ports_taken",
             Self::PortsGiven => "ports_given",
+            Self::GateClosed { .. } => "gate_closed",
+            Self::GateOpened => "gate_opened",
             Self::RestorePlanned { .. } => "restore_planned",
             Self::RestoreReached { .. } => "restore_reached",
             Self::RestoreHalted { .. } => "restore_halted",

@@ -8,6 +8,7 @@
 pub mod fact;
 pub mod ids;
 pub mod lead;
+mod maintenance;
 pub mod plan;
 pub mod release;
 pub mod restore;
@@ -21,6 +22,7 @@ pub use ids::{
     AppName, Epoch, Generation, IdError, Millis, OperationId, ReleaseId, Salt, Seq, ServiceName,
 };
 pub use lead::{Landing, Lead, Redirect, WhenDead};
+pub use maintenance::{Closure, Maintenance};
 pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
 pub use release::{Release, ReleaseState, Standing};
 pub use restore::{Aside, Halt, Oid, Point, Restore, RestorePlan, Source, Stage};

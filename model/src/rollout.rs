@@ -22,7 +22,7 @@ use crate::fact::{AppKind, Ending, OperationKind, Step};
 use crate::release::{ReleaseState, Standing};
 use crate::restore::{Aside, Point, Restore};
 use crate::split::ByColor;
-use crate::{Actor, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
+use crate::{Actor, Closure, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// How many ended operations the state remembers; older ones are in the journal.
 pub const OPERATIONS_KEPT: usize = 64;
@@ -58,6 +58,9 @@ pub struct AppState {
     /// The rule that leads public ports to the proxy while somebody else holds them.
     #[serde(default)]
     pub redirect: Option<Redirect>,
+    /// The maintenance that lasts.
+    #[serde(default)]
+    pub maintenance: Option<Closure>,
     /// Restores of the database that go on.
     #[serde(default)]
     pub restores: BTreeMap<OperationId, Restore>,
@@ -152,6 +155,7 @@ impl Default for AppState {
             newest_operation: OperationId(0),
             newest_release: ReleaseId(0),
             redirect: None,
+            maintenance: None,
             restores: BTreeMap::new(),
             asides: BTreeMap::new(),
             points: BTreeMap::new(),

@@ -2,8 +2,8 @@
 
 use cutover_model::{
     Actor, AppKind, AppState, Asked, Color, Decision, Effect, Ending, Fact, Happened, Input,
-    Manner, Millis, Open, OperationId, Proof, Refusal, Release, ReleaseId, ReleaseState, Salt,
-    Settle, Split, Step, Weight, decide, evolve,
+    Maintenance, Manner, Millis, Open, OperationId, Proof, Refusal, Release, ReleaseId,
+    ReleaseState, Salt, Settle, Split, Step, Weight, decide, evolve,
 };
 use proptest::prelude::*;
 
@@ -327,6 +327,22 @@ fn holds_in_every_state(app: &App) {
         evolve(&mut replayed, happened).expect("a legal fact");
     }
     assert_eq!(&replayed, state, "replay equals live");
+}
+
+#[test]
+fn maintenance_lasts_since_it_began_however_often_it_is_changed() {
+    let mut app = App::adopted();
+    let closed = |after| Fact::GateClosed {
+        maintenance: Box::new(Maintenance { retry_after_s: after, allow: Vec::new(), page: None }),
+    };
+    app.record(closed(300));
+    let first = app.state.maintenance.clone().unwrap();
+    app.record(closed(600));
+    let second = app.state.maintenance.clone().unwrap();
+    assert_eq!((second.since, &second.by), (first.since, &first.by));
+    assert_eq!(second.how.retry_after_s, 600);
+    app.record(Fact::GateOpened);
+    assert_eq!(app.state.maintenance, None);
 }
 
 proptest! {

@@ -33,11 +33,6 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         generation: moved.generation,
         took_us: u64::try_from(moved.took.as_micros()).unwrap_or(u64::MAX),
     });
-    let recorded = match answer.recorded {
-        Recorded::Journal => wire::Recorded::Journal,
-        Recorded::WeightsOnly(why) => wire::Recorded::WeightsOnly { why },
-        Recorded::MemoryOnly(why) => wire::Recorded::MemoryOnly { why },
-    };
     Json(wire::Done {
         schema: wire::schema::DONE.to_owned(),
         app: app.name.clone(),
@@ -45,7 +40,7 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         what: what.map_or("", |operation| operation.what.as_str()).to_owned(),
         at: answer.at.0,
         moved,
-        recorded,
+        recorded: recorded(answer.recorded),
         serves: seen.0,
         standby: seen.1,
         next_weights: status::next_weights(&answer.state),
@@ -53,6 +48,15 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         cuts_only: matches!(answer.effects.as_slice(), [Effect::Drain { .. }]),
     })
     .into_response()
+}
+
+/// Where a change stands.
+pub fn recorded(recorded: Recorded) -> wire::Recorded {
+    match recorded {
+        Recorded::Journal => wire::Recorded::Journal,
+        Recorded::WeightsOnly(why) => wire::Recorded::WeightsOnly { why },
+        Recorded::MemoryOnly(why) => wire::Recorded::MemoryOnly { why },
+    }
 }
 
 /// An answer that nothing was done, or that it failed.

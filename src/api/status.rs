@@ -59,6 +59,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         ));
     }
     let mood = match () {
+        () if state.maintenance.is_some() => Mood::Maintenance,
         () if why.is_some() => Mood::Trouble,
         () if serves.release.is_none() => Mood::Empty,
         () if state.running().is_some() => Mood::Working,
@@ -69,6 +70,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         app: app.name.clone(),
         mood,
         since: state.last_move.map(|moved| moved.at.0),
+        maintenance: state.maintenance.as_ref().map(super::maintenance::of),
         why,
         rollback: readiness(&state),
         next_weights: next_weights(&state),
@@ -96,6 +98,11 @@ fn notes(app: &App) -> Vec<String> {
         notes.push(format!(
             "{waiting} changes are not in the journal yet: the disk does not take them"
         ));
+    }
+    let gated = app.shared().proxy.gated(&app.name);
+    if let (Some(_), Some(tally)) = (gated.hold, gated.tally) {
+        let (waiting, refused) = (tally.waiting, tally.refused);
+        notes.push(format!("an operation holds the requests: {waiting} wait, {refused} got 503"));
     }
     notes
 }

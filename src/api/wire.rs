@@ -10,6 +10,10 @@ use cutover_model::{
 };
 use serde::{Deserialize, Serialize};
 
+mod maintenance;
+
+pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
+
 /// The name and version of each answer's form.
 pub mod schema {
     /// [`super::Status`].
@@ -26,6 +30,8 @@ pub mod schema {
     pub const PLAN: &str = "cutover.plan/1";
     /// [`super::Preview`].
     pub const PREVIEW: &str = "cutover.preview/1";
+    /// [`super::Turned`].
+    pub const MAINTENANCE: &str = "cutover.maintenance/1";
 }
 
 /// `GET /v1/status`
@@ -55,6 +61,8 @@ pub enum Mood {
     Rollout,
     /// A deploy, an adoption or a leave runs.
     Working,
+    /// Clients are sent away with the maintenance page.
+    Maintenance,
     /// Users see errors, or the journal cannot be trusted.
     Trouble,
     /// No release serves yet.
@@ -88,6 +96,9 @@ pub struct AppStatus {
     pub notes: Vec<String>,
     /// Public ports that a rule of ours leads here.
     pub ports: Vec<u16>,
+    /// The maintenance that lasts.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// The table in force.
     pub generation: Generation,
 }

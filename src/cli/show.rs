@@ -3,6 +3,7 @@
 
 mod clock;
 mod event;
+mod maintenance;
 mod moves;
 mod releases;
 mod status;
@@ -11,6 +12,7 @@ use cutover_model::{LineLevel, Way};
 
 pub(super) use clock::Clock;
 pub(super) use event::event;
+pub(super) use maintenance::turned;
 pub(super) use moves::{first_lines, last_lines, nothing_to_do, serves_all};
 pub(super) use releases::{preview, releases};
 pub(super) use status::status;

@@ -5,6 +5,7 @@
 //! cannot be trusted stops every change but the cut-back; it stops no traffic.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -12,12 +13,13 @@ use cutover_model::{
     Actor, AppKind, AppState, ByColor, Color, Fact, Input, Manner, OperationKind, Redirect,
     Release, ReleaseId, ReleaseState, Seq, Split,
 };
-use cutover_proxy::message::AppSpec;
+use cutover_proxy::message::{AppSpec, Gate};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::endpoints::{Endpoints, specs};
+use super::gate::first_gate;
 use super::live::Live;
 use super::recorder::Recorder;
 use super::{App, AppSettings, Shared, mailbox, now};
@@ -85,6 +87,13 @@ impl Prepared {
             }
         }
         spec
+    }
+
+    /// The gate, when it is not open by the journal: in force before a connection is accepted.
+    #[must_use]
+    pub fn first_gate(&self, folder: &Path) -> Option<Gate> {
+        let closure = self.live.state.maintenance.as_ref()?;
+        Some(first_gate(&self.settings.app, closure, folder))
     }
 
     /// The rule that leads public ports here, by the journal.

@@ -126,6 +126,7 @@ pub fn needs_restart(now: &Config, new: &Config) -> Vec<String> {
         ("[proxy] override_from", old.override_from != proxy.override_from),
         ("[proxy] max_connections", old.max_connections != proxy.max_connections),
         ("[proxy] via", old.via != proxy.via),
+        ("[proxy] balancer_path", old.balancer_path != proxy.balancer_path),
         ("[proxy] access_log", old.access_log != proxy.access_log),
         ("[proxy.timeouts] of clients", client(old_timeouts) != client(timeouts)),
         ("[admin]", now.admin != new.admin),

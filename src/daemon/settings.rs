@@ -14,7 +14,7 @@ use cutover_proxy::message::{
 };
 use cutover_proxy::{Cidr, Connections, ProxySettings};
 
-use crate::controller::{AppSettings, MigrationSettings, ProbeSettings};
+use crate::controller::{AppSettings, MigrationSettings, Prepared, ProbeSettings};
 use crate::host::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClass};
 
 /// What the data plane is told.
@@ -40,10 +40,17 @@ pub fn proxy(config: &Config, cookie_key: [u8; 32]) -> ProxySettings {
     timeouts.idle = from.timeouts.idle;
     timeouts.tunnel_idle = from.timeouts.tunnel_idle;
     timeouts.upstream_idle = from.timeouts.upstream_idle;
+    settings.balancer_path.clone_from(&from.balancer_path);
     if !from.via {
         settings.via = None;
     }
     settings
+}
+
+/// What is in force before the first connection is accepted.
+pub fn first_tables(settings: &mut ProxySettings, apps: &[Prepared], state: &Path) {
+    settings.tables = apps.iter().map(Prepared::first_spec).collect();
+    settings.gates = apps.iter().filter_map(|app| app.first_gate(state)).collect();
 }
 
 /// What the controller is told of each app.

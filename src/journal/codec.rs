@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{NewFact, Replay, Snapshot, StoredFact};
 
 /// The kinds and versions that this program writes. A kind is added here when the model gets it.
-const KNOWN: [(&str, u32); 26] = [
+const KNOWN: [(&str, u32); 28] = [
     ("app_defined", 1),
     ("operation_started", 1),
     ("operation_ended", 1),
@@ -29,6 +29,8 @@ const KNOWN: [(&str, u32); 26] = [
     ("line", 1),
     ("ports_taken", 1),
     ("ports_given", 1),
+    ("gate_closed", 1),
+    ("gate_opened", 1),
     ("noted", 1),
     ("restore_planned", 1),
     ("restore_reached", 1),

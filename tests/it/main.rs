@@ -6,6 +6,7 @@ mod commands;
 mod daemon;
 mod demo;
 mod full_disk;
+mod gate;
 mod init;
 mod reload;
 mod tidy;

@@ -34,11 +34,25 @@ pub(super) fn check(raw: Option<&RawProxy>, around: &Surroundings, sink: &mut Si
         drain_deadline: deadline(drain, Duration::from_secs(30), sink),
         via: raw.and_then(|raw| raw.via.as_ref()).is_none_or(|at| at.value),
         access_log: raw.and_then(|raw| raw.access_log.as_ref()).map(|at| around.path(Some(at), "")),
+        balancer_path: raw
+            .and_then(|raw| raw.balancer_path.as_ref())
+            .and_then(|at| balancer_path(at, sink)),
         error_pages: raw
             .and_then(|raw| raw.error_pages.as_ref())
             .map(|at| error_pages(&at.value, around, sink))
             .unwrap_or_default(),
     }
+}
+
+fn balancer_path(at: &At<String>, sink: &mut Sink) -> Option<String> {
+    let path = &at.value;
+    let is_good = path.starts_with('/')
+        && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
+    if !is_good && !sink.touched(&at.place.key) {
+        sink.wrong(&at.place, format!("\"{path}\" is not a path"))
+            .hint("write it without host and query, as \"/balancer\"");
+    }
+    is_good.then(|| path.clone())
 }
 
 fn error_pages(

@@ -5,7 +5,7 @@ mod restore;
 use super::{AppState, Move, Moved, OPERATIONS_KEPT, Operation, RELEASES_KEPT, Rollout};
 use crate::fact::{Fact, Happened, OperationKind};
 use crate::release::{ReleaseState, Standing};
-use crate::{OperationId, ReleaseId, Split};
+use crate::{Closure, Maintenance, OperationId, ReleaseId, Split};
 
 /// A fact that cannot have happened in this state: the journal is not to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,24 +54,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
             state.split = Split::all(*stable);
         }
         Fact::OperationStarted { operation, what, request } => {
-            if state.operations.contains_key(operation) {
-                return Err(Illegal::Twice { what: operation.to_string() });
-            }
-            let started = Operation {
-                what: what.clone(),
-                actor: happened.actor.clone(),
-                started_at: happened.at,
-                ended: None,
-                request: request.clone(),
-                moved: None,
-                notes: Vec::new(),
-            };
-            state.operations.insert(*operation, started);
-            state.newest_operation = state.newest_operation.max(*operation);
-            if let OperationKind::Deploy { release } = what {
-                state.newest_release = state.newest_release.max(*release);
-            }
-            forget_old_operations(state);
+            start(state, happened, *operation, what, request)?;
         }
         Fact::OperationEnded { operation, ending } => {
             state.restores.remove(operation);
@@ -106,6 +89,11 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         }
         Fact::PortsTaken { rule } => state.redirect = Some((**rule).clone()),
         Fact::PortsGiven => state.redirect = None,
+        Fact::GateClosed { maintenance } => {
+            let how = Maintenance::clone(maintenance);
+            state.maintenance = Some(Closure::begun(state.maintenance.take(), happened, how));
+        }
+        Fact::GateOpened => state.maintenance = None,
         Fact::RestorePlanned { .. }
         | Fact::RestoreReached { .. }
         | Fact::RestoreHalted { .. }
@@ -119,6 +107,34 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         | Fact::ActionFailed { .. }
         | Fact::Line { .. } => {}
     }
+    Ok(())
+}
+
+fn start(
+    state: &mut AppState,
+    happened: &Happened,
+    operation: OperationId,
+    what: &OperationKind,
+    request: &Option<String>,
+) -> Result<(), Illegal> {
+    if state.operations.contains_key(&operation) {
+        return Err(Illegal::Twice { what: operation.to_string() });
+    }
+    let started = Operation {
+        what: what.clone(),
+        actor: happened.actor.clone(),
+        started_at: happened.at,
+        ended: None,
+        request: request.clone(),
+        moved: None,
+        notes: Vec::new(),
+    };
+    state.operations.insert(operation, started);
+    state.newest_operation = state.newest_operation.max(operation);
+    if let OperationKind::Deploy { release } = what {
+        state.newest_release = state.newest_release.max(*release);
+    }
+    forget_old_operations(state);
     Ok(())
 }
 

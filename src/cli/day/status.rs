@@ -40,7 +40,8 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     }
     let status = ask(session, &client).await?;
     print(session, &status);
-    let is_bad = |app: &AppStatus| matches!(app.mood, Mood::Trouble | Mood::Empty);
+    let is_bad =
+        |app: &AppStatus| matches!(app.mood, Mood::Trouble | Mood::Empty | Mood::Maintenance);
     let is_bad = chosen(session, &status).any(is_bad);
     Ok(if args.check && is_bad { Exit::Failed } else { Exit::Done })
 }

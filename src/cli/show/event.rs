@@ -71,6 +71,14 @@ fn said(fact: &Fact) -> String {
             format!("new connections on {} come through the proxy", ports.join(", "))
         }
         Fact::PortsGiven => "ports given back".to_owned(),
+        Fact::GateClosed { maintenance } if maintenance.allow.is_empty() => {
+            "maintenance: clients are sent away with 503".to_owned()
+        }
+        Fact::GateClosed { maintenance } => {
+            let served = maintenance.allow.join(", ");
+            format!("maintenance: clients are sent away with 503, but for {served}")
+        }
+        Fact::GateOpened => "maintenance is over: clients are served".to_owned(),
         Fact::Noted { text, .. } => format!("note: {text}"),
         Fact::RestorePlanned { .. }
         | Fact::RestoreReached { .. }

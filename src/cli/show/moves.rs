@@ -9,24 +9,29 @@ use crate::api::wire::{AppStatus, Done, Problem, Recorded, Side};
 use crate::text;
 
 /// Below a first line, whose time has a fraction.
-const BELOW: &str = "              ";
+pub(super) const BELOW: &str = "              ";
 
 /// The first line, and what belongs right below it.
 pub(in crate::cli) fn first_lines(done: &Done, clock: &Clock) -> String {
     let mut lines = vec![format!("{}  {}", clock.exact(done.at), first(done))];
     lines.extend(done.remarks.iter().map(|remark| format!("{BELOW}{remark}")));
-    match &done.recorded {
-        Recorded::Journal => {}
-        Recorded::WeightsOnly { why } => {
-            lines.push(format!("{BELOW}Not in the journal yet: {why}."));
-            lines.push(format!("{BELOW}It is on disk in the weights file: a restart keeps it."));
-        }
-        Recorded::MemoryOnly { why } => {
-            lines.push(format!("{BELOW}NOT RECORDED YET: {why}."));
-            lines.push(format!("{BELOW}If the daemon were killed now, it would be taken back."));
-        }
-    }
+    lines.extend(not_recorded(&done.recorded));
     lines.join("\n")
+}
+
+/// What belongs right below a first line whose change is not in the journal.
+pub(super) fn not_recorded(recorded: &Recorded) -> Vec<String> {
+    match recorded {
+        Recorded::Journal => Vec::new(),
+        Recorded::WeightsOnly { why } => vec![
+            format!("{BELOW}Not in the journal yet: {why}."),
+            format!("{BELOW}It is on disk in the weights file: a restart keeps it."),
+        ],
+        Recorded::MemoryOnly { why } => vec![
+            format!("{BELOW}NOT RECORDED YET: {why}."),
+            format!("{BELOW}If the daemon were killed now, it would be taken back."),
+        ],
+    }
 }
 
 fn first(done: &Done) -> String {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cutover_model::{ReleaseState, Weight};
 
 use super::Clock;
+use super::maintenance::page;
 use super::moves::name;
 use crate::api::wire::{AppStatus, Mood, Side, Status};
 use crate::text;
@@ -28,6 +29,12 @@ pub(in crate::cli) fn status(status: &Status, only: Option<&str>, clock: &Clock)
 
 fn one(app: &AppStatus, now: i64, clock: &Clock) -> String {
     let mut lines = vec![head(app, now, clock)];
+    if let Some(maintenance) = &app.maintenance {
+        lines.push(format!("closed     {}: cutover maintenance off", page(maintenance)));
+        if !maintenance.allow.is_empty() {
+            lines.push(format!("but        {} are served", maintenance.allow.join(", ")));
+        }
+    }
     let width = width(&app.serves).max(width(&app.standby));
     lines.push(format!("serves     {}", served(&app.serves, width, now)));
     lines.push(format!("standby    {}", standby(&app.standby, width)));
@@ -65,6 +72,12 @@ fn width(side: &Side) -> usize {
 fn head(app: &AppStatus, now: i64, clock: &Clock) -> String {
     let since = app.since.map_or_else(String::new, |at| format!(" since {}", clock.near(at, now)));
     let mood = match (app.mood, &app.why) {
+        (Mood::Maintenance, _) => {
+            let by = app.maintenance.as_ref().map(|maintenance| {
+                format!(" since {} by {}", clock.near(maintenance.since, now), maintenance.by)
+            });
+            format!("MAINTENANCE{}: clients get 503", by.unwrap_or_default())
+        }
         (Mood::Calm, _) => format!("CALM{since}"),
         (Mood::Rollout, _) => format!("ROLLOUT, at this weight{since}"),
         (Mood::Working, _) => "WORKING".to_owned(),

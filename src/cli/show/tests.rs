@@ -8,8 +8,9 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::api::wire::{
-    AppStatus, Done, Event, LastMove, Mood, Moved, Preview, Problem, ProblemKind, Readiness,
-    Recorded, ReleaseLine, Releases, Running, Side, Status, Traffic, schema,
+    AppStatus, Done, Event, LastMove, Maintenance, Mood, Moved, PageOf, Preview, Problem,
+    ProblemKind, Readiness, Recorded, ReleaseLine, Releases, Running, Side, Status, Traffic,
+    Turned, schema,
 };
 
 /// 27 Nov 2026, 03:07:41.204 UTC.
@@ -63,6 +64,7 @@ fn app(mood: Mood) -> AppStatus {
         }),
         notes: Vec::new(),
         ports: Vec::new(),
+        maintenance: None,
         generation: Generation(12),
     }
 }
@@ -99,6 +101,47 @@ fn status_rollout() {
         actor: "li".to_owned(),
     }];
     assert_snapshot!(picture(vec![shop]));
+}
+
+fn maintenance() -> Maintenance {
+    Maintenance {
+        since: NOW - 12 * MINUTE,
+        by: "li".to_owned(),
+        retry_after_s: 1_800,
+        allow: vec!["10.0.0.0/8".to_owned(), "::1/128".to_owned()],
+        page: PageOf::Operator,
+    }
+}
+
+#[test]
+fn status_maintenance() {
+    let mut shop = app(Mood::Maintenance);
+    shop.maintenance = Some(maintenance());
+    assert_snapshot!(picture(vec![shop]));
+}
+
+#[test]
+fn maintenance_on_and_off() {
+    let on = Turned {
+        schema: schema::MAINTENANCE.to_owned(),
+        app: "shop".parse().unwrap(),
+        at: NOW,
+        took_us: 700,
+        recorded: Recorded::MemoryOnly { why: "no space is left".to_owned() },
+        before: None,
+        maintenance: Some(maintenance()),
+        requests: 14,
+        tunnels: 22,
+        serves: side(Color::Green, 7, "v1.5.0", 10_000),
+    };
+    let off = Turned {
+        recorded: Recorded::Journal,
+        before: on.maintenance.clone(),
+        maintenance: None,
+        ..on.clone()
+    };
+    let texts = [on, off].map(|turned| super::turned(&turned, &Clock::utc()));
+    assert_snapshot!(texts.join("\n----\n"));
 }
 
 #[test]

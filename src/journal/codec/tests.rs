@@ -133,6 +133,14 @@ fn story() -> Vec<Fact> {
         Fact::Noted { operation: o(3), text: "prices wrong".to_owned() },
         Fact::ReleaseCleared { release: r(2) },
         Fact::PortsGiven,
+        Fact::GateClosed {
+            maintenance: Box::new(Maintenance {
+                retry_after_s: 300,
+                allow: vec!["10.0.0.0/8".to_owned()],
+                page: Some("ab".repeat(32)),
+            }),
+        },
+        Fact::GateOpened,
     ]
 }
 
