@@ -29,7 +29,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cutover_model::{
     Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, Landing,
-    LineLevel, Millis, OperationId, Refusal, Salt, Split, Step,
+    LineLevel, Millis, OperationId, Refusal, Salt, Split, Step, Weight,
 };
 use cutover_proxy::message::AppSpec;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -68,6 +68,8 @@ pub struct AppSettings {
     pub stack: Option<StackSettings>,
     /// The recipe of a rollout.
     pub steps: Vec<Step>,
+    /// The share of requests that may fail by the app's own doing, before an adoption is undone.
+    pub max_error_rate: Weight,
     /// The readiness probe.
     pub probe: ProbeSettings,
     /// The migration command.
@@ -84,7 +86,7 @@ pub struct ProbeSettings {
     /// The path.
     pub path: String,
     /// The statuses that pass.
-    pub expect: std::ops::RangeInclusive<u16>,
+    pub expect: Vec<std::ops::RangeInclusive<u16>>,
     /// How often it is tried.
     pub attempts: u32,
     /// How many passes in a row are wanted.

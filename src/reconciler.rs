@@ -76,7 +76,7 @@ pub struct ProbeTarget {
     /// The path.
     pub path: String,
     /// The statuses that pass.
-    pub expect: std::ops::RangeInclusive<u16>,
+    pub expect: Vec<std::ops::RangeInclusive<u16>>,
     /// How many failures are put up with.
     pub attempts: u32,
     /// How many passes in a row are wanted.

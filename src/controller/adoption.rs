@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cutover_model::{
     Actor, Color, Effect, Ending, Fact, Input, LineLevel, OperationId, Redirect, ReleaseId,
-    ReleaseState, Weight,
+    ReleaseState,
 };
 use cutover_proxy::message::{Class, Drain, Rest};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +23,6 @@ use crate::reconciler::{Reconciler, Running, Work};
 
 /// How long compose may take to put a release on the ports.
 const PUT: Duration = Duration::from_secs(300);
-
-/// The share of requests that may fail by the app's own doing while old and new are compared.
-const MAX_ERRORS: u16 = 500;
 
 /// How often clients that are to leave are counted.
 const PARTING: Duration = Duration::from_millis(100);
@@ -191,8 +188,7 @@ impl App {
         }
         let text = "new connections come through Cutover".to_owned();
         self.say(Some(operation), LineLevel::Step, "", text);
-        let max = Weight::from_basis_points(MAX_ERRORS).unwrap_or(Weight::ZERO);
-        let limits = Limits::from_reach(length, max, &reach);
+        let limits = Limits::from_reach(length, self.settings().max_error_rate, &reach);
         match watch::over(&rule, limits, &plan.inside(), || self.traffic()).await {
             Ok(summary) => {
                 self.keep_rule();

@@ -82,6 +82,7 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
         ports: ports(config, app),
         stack,
         steps: app.rollout.steps.iter().map(step).collect(),
+        max_error_rate: app.rollout.max_error_rate,
         probe: probe(&app.probe),
         migration,
         drain: config.proxy.drain_deadline,
@@ -98,8 +99,6 @@ fn ports(config: &Config, app: &config::App) -> Vec<u16> {
 }
 
 fn probe(from: &config::Probe) -> ProbeSettings {
-    let first = from.expect.first().map_or(200, |range| range.first);
-    let last = from.expect.last().map_or(399, |range| range.last);
     let host = from.host.as_ref().map(|host| host.as_str().to_owned());
     // On a color's own address the port in `Host` says which listener is meant.
     let host = match from.on {
@@ -109,7 +108,7 @@ fn probe(from: &config::Probe) -> ProbeSettings {
     ProbeSettings {
         host,
         path: from.path.clone(),
-        expect: first..=last,
+        expect: from.expect.iter().map(|range| range.first..=range.last).collect(),
         attempts: from.attempts,
         passes: from.passes,
         interval: from.interval,

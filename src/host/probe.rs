@@ -33,7 +33,7 @@ pub struct ProbeSpec {
     /// Further headers, for instance the override that chooses a color.
     pub headers: Vec<(String, String)>,
     /// The statuses that pass.
-    pub expect: RangeInclusive<u16>,
+    pub expect: Vec<RangeInclusive<u16>>,
     /// How many passes in a row are needed.
     pub passes: u32,
     /// How many failures are put up with.
@@ -162,7 +162,7 @@ async fn exchange(spec: &ProbeSpec) -> Result<(), Failure> {
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        if spec.expect.contains(&status.as_u16()) {
+        if spec.expect.iter().any(|passes| passes.contains(&status.as_u16())) {
             return Ok(());
         }
         let mut body = response.into_body();
@@ -231,7 +231,7 @@ mod tests {
             host: "shop.example.com".to_owned(),
             path: "/health".to_owned(),
             headers: Vec::new(),
-            expect: 200..=399,
+            expect: vec![200..=399],
             passes: 2,
             attempts: 3,
             interval: Duration::from_millis(1),
@@ -247,6 +247,17 @@ mod tests {
         let address = server(&[BAD, GOOD, BAD, GOOD, GOOD]).await;
         let passed = probe(&spec(address)).await.expect("passes");
         assert_eq!(passed.requests, 5);
+    }
+
+    #[tokio::test]
+    async fn a_status_between_two_that_pass_does_not() {
+        let answers = [GOOD, "HTTP/1.1 204 No\r\n\r\n", "HTTP/1.1 301 Go\r\n\r\n"];
+        let address = server(Box::leak(Box::new(answers))).await;
+        let spec = ProbeSpec { expect: vec![200..=200, 301..=301], ..spec(address) };
+        probe_once(&spec).await.expect("200 is named");
+        let error = probe_once(&spec).await.expect_err("204 is not named").to_string();
+        assert!(error.contains("204"), "{error}");
+        probe_once(&spec).await.expect("301 is named");
     }
 
     #[tokio::test]

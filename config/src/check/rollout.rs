@@ -17,13 +17,6 @@ pub(super) fn check(raw: Option<&RawRollout>, sink: &mut Sink) -> Rollout {
         plan.into_iter().filter_map(|(points, minutes)| step(points, minutes)).collect()
     };
     let max = raw.and_then(|raw| raw.max_error_rate.as_ref());
-    if let Some(max) = max {
-        no_effect(
-            max,
-            "no release is judged by its errors; you decide with `next` and `rollback`",
-            sink,
-        );
-    }
     let steps = raw.and_then(|raw| raw.steps.as_ref());
     Rollout {
         steps: steps.map_or_else(default, |list| steps_of(list, sink)),
