@@ -246,8 +246,12 @@ fn alive(endpoints: Endpoints) -> Endpoints {
     endpoints.into_iter().map(keep).filter(|(_, found)| !found.is_empty()).collect()
 }
 
-/// The state by the journal, or what can be said without it and why it is not trusted.
-async fn replay(settings: &AppSettings, journal: &Journal) -> (Seq, AppState, Option<String>) {
+/// The places of the last fact and of the newest snapshot, and the state by the journal; or what can
+/// be said without it, and why it is not trusted.
+async fn replay(
+    settings: &AppSettings,
+    journal: &Journal,
+) -> ((Seq, Seq), AppState, Option<String>) {
     match replay_inner(settings, journal).await {
         Ok((seq, state)) => (seq, state, None),
         Err(why) => {
@@ -257,7 +261,7 @@ async fn replay(settings: &AppSettings, journal: &Journal) -> (Seq, AppState, Op
                 settings.app
             );
             tracing::error!("{why}");
-            (Seq(0), AppState { kind: settings.kind, ..AppState::default() }, Some(why))
+            ((Seq(0), Seq(0)), AppState { kind: settings.kind, ..AppState::default() }, Some(why))
         }
     }
 }
@@ -265,13 +269,14 @@ async fn replay(settings: &AppSettings, journal: &Journal) -> (Seq, AppState, Op
 async fn replay_inner(
     settings: &AppSettings,
     journal: &Journal,
-) -> Result<(Seq, AppState), String> {
+) -> Result<((Seq, Seq), AppState), String> {
     let replay = journal
         .replay(&settings.app, codec::STATE_VERSION)
         .await
         .map_err(|error| error.to_string())?;
     let (state, seq) = codec::replayed(&replay).map_err(|error| error.to_string())?;
-    Ok((seq, state))
+    let snapshot_at = replay.snapshot.map_or(Seq(0), |snapshot| snapshot.seq);
+    Ok(((seq, snapshot_at), state))
 }
 
 fn fixed(id: ReleaseId, color: Color) -> Release {

@@ -1,7 +1,8 @@
 //! The recorded side of an app: what the journal has, and the only writer of its chain.
 //!
 //! INVARIANT: a batch is written whole and once. After an error it is in doubt whether it stands:
-//! the journal is asked for its head before anything is written again.
+//! the journal is asked for its head before anything is written again. The journal is bounded:
+//! facts that a snapshot covers and nobody asks for any more are pruned after each snapshot.
 
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use crate::journal::{Journal, JournalError, NewFact, codec};
 
 /// Facts between two snapshots: a replay reads at most this many.
 const SNAPSHOT_EVERY: u64 = 500;
+
+/// Facts that are kept for `events` and for following an operation; older ones are pruned.
+const FACTS_KEPT: u64 = 10_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,9 +30,15 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(app: AppName, journal: Arc<Journal>, seq: Seq, state: AppState) -> Self {
+    /// `seq` is the place of the last fact, `snapshot_at` that of the newest snapshot.
+    pub(super) fn new(
+        app: AppName,
+        journal: Arc<Journal>,
+        (seq, snapshot_at): (Seq, Seq),
+        state: AppState,
+    ) -> Self {
         let epoch = journal.epoch();
-        Self { app, journal, epoch, seq, snapshot_at: seq, state, in_doubt: None }
+        Self { app, journal, epoch, seq, snapshot_at, state, in_doubt: None }
     }
 
     /// The state that the journal has.
@@ -84,6 +94,73 @@ impl Recorder {
         };
         if let Err(error) = saved {
             tracing::warn!(app = %self.app, %error, "no snapshot was kept; a replay reads more");
+            return;
         }
+        let keep_from = Seq(self.seq.0.saturating_sub(FACTS_KEPT) + 1);
+        if let Err(error) = self.journal.prune(&self.app, self.epoch, keep_from).await {
+            tracing::warn!(app = %self.app, %error, "old facts stay in the journal");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cutover_model::{Actor, AppKind, Color, Fact, LineLevel, Millis};
+
+    use super::*;
+    use crate::journal::Options;
+
+    async fn open(folder: &std::path::Path) -> Arc<Journal> {
+        let options = Options::new(folder.join("state"), "node-a", Millis(1));
+        Arc::new(Journal::open(options).await.expect("the journal opens"))
+    }
+
+    async fn recorder(journal: &Arc<Journal>, app: &AppName) -> (Recorder, u64) {
+        let replay = journal.replay(app, codec::STATE_VERSION).await.expect("a replay");
+        let snapshot_at = replay.snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
+        let read = replay.tail.len() as u64;
+        let (state, seq) = codec::replayed(&replay).expect("a state");
+        let journal = Arc::clone(journal);
+        (Recorder::new(app.clone(), journal, (seq, snapshot_at), state), read)
+    }
+
+    fn batch(number: u64) -> Vec<Happened> {
+        let line = |place: u64| Fact::Line {
+            operation: None,
+            level: LineLevel::Step,
+            label: String::new(),
+            text: format!("line {number}.{place}"),
+        };
+        let mut facts: Vec<Fact> = (0..249).map(line).collect();
+        let kind = if number.is_multiple_of(2) { AppKind::Static } else { AppKind::Compose };
+        facts.push(Fact::AppDefined { kind, stable: Color::Green });
+        let at = Millis(i64::try_from(number).unwrap_or(0));
+        let with = |fact| Happened { at, actor: Actor::daemon(), operation: None, fact };
+        facts.into_iter().map(with).collect()
+    }
+
+    #[tokio::test]
+    async fn many_facts_are_pruned_and_a_restart_leads_to_the_same_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let app: AppName = "shop".parse().expect("a name");
+        let mut state = AppState::default();
+        // Restarted again and again, with less than a snapshot's worth of facts in each life.
+        for life in 0..50 {
+            let journal = open(folder.path()).await;
+            let (mut recorder, read) = recorder(&journal, &app).await;
+            assert_eq!(recorder.state(), &state, "life {life}");
+            assert!(read <= SNAPSHOT_EVERY, "a replay read {read} facts");
+            recorder.append(&batch(life)).await.expect("durable");
+            state = recorder.state().clone();
+            drop(recorder);
+            Arc::into_inner(journal).expect("the last one").close().await.expect("closed");
+        }
+        let journal = open(folder.path()).await;
+        let chains = journal.verify().await.expect("the chain from its anchor on");
+        assert_eq!(chains[0].head, Seq(50 * 250));
+        assert_eq!(chains[0].base, Seq(50 * 250 - FACTS_KEPT));
+        let oldest = journal.read(&app, Seq(0), 1).await.expect("facts");
+        assert_eq!(oldest[0].seq, chains[0].base.next());
+        assert_eq!(oldest[0].before, chains[0].base_hash, "it hangs on the anchor");
     }
 }

@@ -45,9 +45,16 @@ const KNOWN: [(&str, u32); 28] = [
 /// The steps that lift what older programs wrote; never edited, only added to.
 const LIFTS: [Lift; 0] = [];
 
-/// The version of the snapshots that this program writes and reads; raised whenever the form of
-/// [`AppState`] changes. Others are passed over, because the facts say the same.
+/// The version of the snapshots that this program writes; raised, with a step in `STATE_LIFTS`,
+/// whenever the form of [`AppState`] changes. While all facts are there, older ones are passed
+/// over, because the facts say the same; once facts were pruned, an older one is lifted.
 pub const STATE_VERSION: u32 = 1;
+
+/// The step at place n lifts a snapshot of version n + 1 to n + 2; never edited, only added to.
+const STATE_LIFTS: [StateLift; STATE_VERSION as usize - 1] = [];
+
+/// A change of an older snapshot's form; an error says in plain words what it lacks.
+pub type StateLift = fn(Value) -> Result<Value, String>;
 
 /// One step that lifts an old stored form.
 pub struct Lift {
@@ -150,13 +157,25 @@ fn in_snapshot(error: &serde_json::Error) -> CodecError {
 /// The state that a snapshot holds.
 ///
 /// # Errors
-/// [`CodecError::Unknown`] for a snapshot of another version, [`CodecError::Malformed`].
+/// [`CodecError::Unknown`] for a snapshot of a newer version, [`CodecError::Malformed`].
 pub fn state(snapshot: &Snapshot) -> Result<AppState, CodecError> {
-    if snapshot.version != STATE_VERSION {
-        let kind = "snapshot".to_owned();
-        return Err(CodecError::Unknown { kind, version: snapshot.version });
-    }
-    serde_json::from_slice(&snapshot.bytes).map_err(|error| in_snapshot(&error))
+    let value = lift_state(&STATE_LIFTS, snapshot)?;
+    serde_json::from_value(value).map_err(|error| in_snapshot(&error))
+}
+
+/// A snapshot's state in the form that the last of these steps makes.
+///
+/// # Errors
+/// [`CodecError::Unknown`] for a version that no step begins or ends with, [`CodecError::Malformed`].
+pub fn lift_state(lifts: &[StateLift], snapshot: &Snapshot) -> Result<Value, CodecError> {
+    let (kind, version) = ("snapshot".to_owned(), snapshot.version);
+    let done = usize::try_from(version).ok().and_then(|version| version.checked_sub(1));
+    let Some(steps) = done.and_then(|done| lifts.get(done..)) else {
+        return Err(CodecError::Unknown { kind, version });
+    };
+    let value = serde_json::from_slice(&snapshot.bytes).map_err(|error| in_snapshot(&error))?;
+    let lifted = steps.iter().try_fold(value, |value, step| step(value));
+    lifted.map_err(|why| CodecError::Malformed { kind, version, why })
 }
 
 /// The state that a replay leads to, and the place of its last fact: the same `evolve` as live.

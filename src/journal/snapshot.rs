@@ -1,7 +1,8 @@
 //! Snapshots: the state of an app at a place of its journal, so that a replay stays short.
 //!
-//! A snapshot is derived: one of another version is passed over, not an error. Its checksum covers
-//! the hash of the fact at its place, so it fits one chain only.
+//! A snapshot is derived: while all facts are there, one of another version is passed over, not an
+//! error; once facts were pruned, an older version is read and lifted by its reader. Its checksum
+//! covers the hash of the fact at its place, so it fits one chain only.
 //! Invariant: an app has at most [`KEPT`] snapshots, and pruned facts lie before the newest one.
 
 use cutover_model::{AppName, Epoch, Seq};
@@ -17,6 +18,9 @@ pub(super) const KEPT: u64 = 3;
 
 /// Bytes of one snapshot at most.
 pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Facts that one call of [`Store::prune`] drops at most, so that the writer is soon free again.
+pub(super) const MOST_PRUNED: u64 = 5_000;
 
 /// The state of an app at a place of its journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,16 +104,17 @@ impl Store {
         self.looking("replaying", |look| {
             let chain = look.chain(app)?;
             let base = chain.as_ref().map_or(Seq(0), |chain| chain.base);
-            let snapshot = look
-                .snapshots(app)?
-                .into_iter()
-                .rev()
-                .find(|snapshot| snapshot.version == version && snapshot.seq >= base);
+            let mut kept = look.snapshots(app)?;
+            kept.retain(|snapshot| snapshot.version <= version && snapshot.seq >= base);
+            let own = kept.iter().rposition(|snapshot| snapshot.version == version);
+            // The facts say it better than an older form; only where they are gone it has to do.
+            let at = own.or_else(|| kept.len().checked_sub(1).filter(|_| base > Seq(0)));
+            let snapshot = at.map(|at| kept.swap_remove(at));
             let after = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
             if after < base {
                 return Err(look.corrupt(format!(
                     "the facts of \"{app}\" up to {base} were pruned, and no snapshot of version \
-                     {version} covers them"
+                     {version} or an older one covers them"
                 )));
             }
             Ok(Replay { snapshot, tail: look.facts(app, after, usize::MAX)? })
@@ -127,7 +132,11 @@ impl Store {
         keep_from: Seq,
     ) -> Result<u64, JournalError> {
         self.change(epoch, "pruning", |change| {
-            let base = Seq(keep_from.0.saturating_sub(1));
+            let chain = change.chain(app)?.map_or(Seq(0), |chain| chain.base);
+            let base = Seq(keep_from.0.saturating_sub(1).min(chain.0 + MOST_PRUNED));
+            if base <= chain {
+                return Ok(0);
+            }
             let covered = change.snapshots(app)?.last().is_some_and(|newest| newest.seq >= base);
             let Some(hash) = change.hash_at(app, base)?.filter(|_| covered) else {
                 let text = format!("no snapshot covers the facts before {keep_from}");

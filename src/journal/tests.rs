@@ -201,7 +201,9 @@ fn pruned_facts_leave_a_chain_that_can_be_checked() {
     let mut store = open(folder.path()).unwrap();
     let replay = store.replay(&app("shop"), 1).unwrap();
     assert_eq!((replay.snapshot.unwrap().seq, replay.tail.len()), (Seq(2), 1));
-    let error = store.replay(&app("shop"), 2).unwrap_err();
+    let older = store.replay(&app("shop"), 2).unwrap();
+    assert_eq!((older.snapshot.unwrap().version, older.tail.len()), (1, 1), "to be lifted");
+    let error = store.replay(&app("shop"), 0).unwrap_err();
     assert!(error.to_string().contains("pruned"), "{error}");
     append(&mut store, "shop", &["four"]);
     store.verify().unwrap();

@@ -265,3 +265,30 @@ fn the_journal_of_the_first_form_opens_and_replays() {
     assert_eq!(seq, Seq(27));
     assert_eq!(state, end_of_story());
 }
+
+#[test]
+fn an_older_snapshot_is_lifted_step_by_step_and_a_newer_one_refused() {
+    let rename = |mut value: Value| {
+        let weight = value["weight"].take();
+        Ok(json!({ "share": weight }))
+    };
+    let double = |value: Value| match value["share"].as_u64() {
+        Some(share) => Ok(json!({ "share": share * 2 })),
+        None => Err("it has no share".to_owned()),
+    };
+    let lifts: [StateLift; 2] = [rename, double];
+    let snapshot = |version, value: Value| {
+        let bytes = serde_json::to_vec(&value).unwrap();
+        Snapshot { seq: Seq(7), version, bytes }
+    };
+    let lifted = |version, value| lift_state(&lifts, &snapshot(version, value));
+    assert_eq!(lifted(1, json!({ "weight": 5 })), Ok(json!({ "share": 10 })));
+    assert_eq!(lifted(2, json!({ "share": 5 })), Ok(json!({ "share": 10 })));
+    assert_eq!(lifted(3, json!({ "share": 10 })), Ok(json!({ "share": 10 })));
+    for version in [0, 4] {
+        let refused = lifted(version, json!({}));
+        assert!(matches!(refused, Err(CodecError::Unknown { .. })), "{version}: {refused:?}");
+    }
+    let lacking = lifted(2, json!({})).unwrap_err();
+    assert!(lacking.to_string().contains("it has no share"), "{lacking}");
+}
