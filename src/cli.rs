@@ -18,6 +18,7 @@ pub mod trouble;
 mod failure;
 mod follow;
 mod offline;
+mod planned;
 mod session;
 mod show;
 
@@ -203,7 +204,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> Exit {
             return session.out.failure(&CliError::new(Exit::Failed, text));
         }
     };
-    let ended = runtime.block_on(dispatch(&session, cli.command));
+    let ended = runtime.block_on(async {
+        match dispatch(&session, cli.command).await {
+            Ok(exit) => Ok(exit),
+            Err(error) => Err(error.with_unit().await),
+        }
+    });
     // A disk that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended.unwrap_or_else(|error| session.out.failure(&error))

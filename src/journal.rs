@@ -208,7 +208,8 @@ impl Journal {
         self.ask(move |store| store.read(&app, after, limit)).await
     }
 
-    /// What a replay needs: the newest snapshot of this version and the facts after it.
+    /// What a replay needs: the newest snapshot of this version and the facts after it. Once facts
+    /// were pruned, it may be a snapshot of an older version, which the caller lifts.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`], and those of the disk and of waiting.
@@ -233,7 +234,7 @@ impl Journal {
     }
 
     /// Drops the facts before `keep_from` that a snapshot covers; the chain stays checkable from
-    /// there. Returns how many went.
+    /// there. Returns how many went: a bounded number at a time, the next call takes the rest.
     ///
     /// # Errors
     /// [`JournalError::Refused`] when no snapshot covers them, [`JournalError::Fenced`], and those

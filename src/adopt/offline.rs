@@ -5,6 +5,7 @@
 //! `start`. Texts for the operator are the caller's.
 
 pub mod start;
+pub mod unit;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

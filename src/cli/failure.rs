@@ -4,6 +4,7 @@ use cutover_model::Way;
 use serde::Serialize;
 
 use super::exit::Exit;
+use crate::adopt::offline::unit;
 use crate::client::ClientError;
 
 /// A command's failure.
@@ -15,7 +16,12 @@ pub struct CliError {
     pub ways: Vec<Way>,
     /// The exit code.
     pub exit: Exit,
+    /// Whether it is that nobody answers: then systemd may know more.
+    pub(super) is_silence: bool,
 }
+
+/// The end of every text about a command that changed nothing.
+const UNCHANGED: &str = ". NOTHING WAS CHANGED.";
 
 /// The failure as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -29,7 +35,22 @@ pub(super) struct FailureLine<'a> {
 impl CliError {
     /// A failure without ways on.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), ways: Vec::new(), exit }
+        Self { message: message.into(), ways: Vec::new(), exit, is_silence: false }
+    }
+
+    /// The same, with what systemd says of the daemon, where nobody answered.
+    pub(super) async fn with_unit(mut self) -> Self {
+        if self.is_silence
+            && let Some(unit) = unit::state().await
+        {
+            self.tell_unit(&unit);
+        }
+        self
+    }
+
+    fn tell_unit(&mut self, unit: &str) {
+        let said = self.message.strip_suffix(UNCHANGED).unwrap_or(&self.message);
+        self.message = format!("{said} ({unit}){UNCHANGED}");
     }
 
     /// Adds a way on.
@@ -51,10 +72,11 @@ impl From<ClientError> for CliError {
         match error {
             ClientError::Problem(problem) => {
                 let exit = Exit::from_code(problem.exit);
-                Self { message, ways: problem.ways, exit }
+                Self { message, ways: problem.ways, exit, is_silence: false }
             }
             ClientError::NoDaemon { .. } => {
-                Self::new(Exit::NoDaemon, format!("{message}. NOTHING WAS CHANGED."))
+                let text = format!("{message}{UNCHANGED}");
+                Self { is_silence: true, ..Self::new(Exit::NoDaemon, text) }
                     .way("sudo systemctl restart cutover", "starts it; it serves as it did before")
                     .way("cutover serve", "runs it in the foreground, where it says what is wrong")
             }
@@ -69,5 +91,24 @@ impl From<ClientError> for CliError {
 impl From<anyhow::Error> for CliError {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Failed, format!("{error:#}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_says_stands_before_what_was_not_changed() {
+        let why = "nobody listens".to_owned();
+        let socket = "/run/cutover/cutover.sock".into();
+        let mut error = CliError::from(ClientError::NoDaemon { socket, why });
+        assert!(error.is_silence);
+        error.tell_unit("cutover.service: failed, 03:06:58");
+        assert_eq!(
+            error.message,
+            "no answer on its socket /run/cutover/cutover.sock: nobody listens \
+             (cutover.service: failed, 03:06:58). NOTHING WAS CHANGED."
+        );
     }
 }

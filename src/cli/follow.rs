@@ -55,7 +55,7 @@ pub(super) async fn ask(
             session.out.text(&show::nothing_to_do(&problem));
             Ok(None)
         }
-        Err(error) if rest == "rollback" => Err(without_daemon(error)),
+        Err(error) if rest == "rollback" => Err(without_daemon(session, error)),
         Err(error) => Err(error.into()),
     }
 }

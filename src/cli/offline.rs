@@ -41,16 +41,27 @@ impl From<OfflineError> for CliError {
 }
 
 /// The error of a command that asked the daemon, with the ways that do without it.
-pub(super) fn without_daemon(error: ClientError) -> CliError {
-    let error = CliError::from(error);
+pub(super) fn without_daemon(session: &Session, error: ClientError) -> CliError {
+    let mut error = CliError::from(error);
     if error.exit != Exit::NoDaemon {
         return error;
     }
-    let message = error.message;
-    CliError::new(Exit::NoDaemon, message)
-        .way("sudo cutover rollback --offline", "starts it with the former release at 100 %")
+    let what = would_start(session);
+    let start = what.unwrap_or_else(|| "starts it with the former release at 100 %".to_owned());
+    error.ways.clear();
+    error
+        .way("sudo cutover rollback --offline", start)
         .way("sudo cutover leave --offline", "without Cutover: docker compose on the ports")
         .way("sudo systemctl restart cutover", "starts it; it serves as it did before")
+}
+
+/// What `rollback --offline` would do, when the state folder can be read and says so.
+fn would_start(session: &Session) -> Option<String> {
+    let config = load(&file(session)).ok()?;
+    let turn = asleep(session, &config).ok()?.turn(None).ok()?;
+    let instead = turn.from.filter(|from| *from != turn.to);
+    let instead = instead.map_or_else(String::new, |from| format!(" instead of {from}"));
+    Some(format!("starts the service with {} at 100 %{instead}", turn.to))
 }
 
 /// The operator's file for a command that needs it without the daemon.

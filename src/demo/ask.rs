@@ -5,19 +5,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use bytes::Bytes;
+use anyhow::bail;
 use cutover_model::Weight;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::net::UnixStream;
 
 use crate::api::wire;
-
-/// Longer than the daemon's own limit for an answer.
-const LIMIT: Duration = Duration::from_secs(40);
+use crate::client::Client;
 
 /// How long a move of traffic took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +24,14 @@ pub struct Moved {
 /// The daemon's admin socket.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    socket: PathBuf,
+    client: Client,
 }
 
 impl Admin {
     /// The daemon behind this socket.
     #[must_use]
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { client: Client::new(socket) }
     }
 
     /// Sets the canary's weight.
@@ -59,36 +52,13 @@ impl Admin {
 
     async fn command(&self, word: &str, body: &impl Serialize) -> anyhow::Result<Moved> {
         let start = Instant::now();
-        let asked = tokio::time::timeout(LIMIT, self.post(word, serde_json::to_vec(body)?));
-        let answer = asked.await.context("the daemon of the demo does not answer")??;
-        let answered = start.elapsed();
-        let done: wire::Done = match serde_json::from_slice(&answer) {
+        let path = format!("/v1/apps/{}/{word}", super::stage::APP);
+        let done: wire::Done = match self.client.post(&path, body).await {
             Ok(done) => done,
-            Err(_) => {
-                let problem: wire::Problem = serde_json::from_slice(&answer)
-                    .with_context(|| format!("an answer to \"{word}\" that nobody knows"))?;
-                bail!("{word}: {}", problem.message);
-            }
+            Err(error) => bail!("{word}: {error}"),
         };
+        let answered = start.elapsed();
         let inside = done.moved.map_or(0, |moved| moved.took_us);
         Ok(Moved { inside: Duration::from_micros(inside), answered })
-    }
-
-    async fn post(&self, word: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
-        let stream = UnixStream::connect(&self.socket).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with the answer.
-        let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("/v1/apps/{}/{word}", super::stage::APP))
-            .header(header::HOST, "cutover")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))?;
-        let answer = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
-        drop(sender);
-        connection.await??;
-        Ok(answer)
     }
 }

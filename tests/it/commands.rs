@@ -274,6 +274,8 @@ fn a_rollback_without_a_daemon_starts_it_on_the_former_release() {
     cutover.kill();
     let hint = cutover.run(&["rollback"]);
     assert!(hint.err.contains("sudo cutover rollback --offline"), "{hint:?}");
+    assert!(hint.err.contains("the service with r1 at 100 % instead of r2"), "{hint:?}");
+    assert!(hint.err.contains("sudo cutover leave --offline"), "{hint:?}");
     let ran = cutover.run(&["rollback", "--offline"]);
     let started = Started(cutover.path("state/lock"));
     assert_eq!(ran.exit, 0, "{ran:?}");

@@ -7,7 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::follow::{Wait, carry_out};
 use crate::cli::offline;
-use crate::cli::output::Consent;
+use crate::cli::planned::Planned;
 use crate::cli::session::Session;
 use crate::client::{Client, ClientError};
 
@@ -22,12 +22,8 @@ Examples:
   sudo cutover adopt --dry-run     the plan, and nothing else
   sudo cutover adopt")]
 pub struct Args {
-    /// Show the plan and do nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    planned: Planned,
     /// How long old and new are compared
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     compare: u32,
@@ -45,20 +41,15 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     let compare_ms = u64::from(args.compare) * 1_000;
     let path = session.path(&format!("adopt?compare_ms={compare_ms}"));
     let plan = match client.get::<Plan>(&path).await {
-        Err(ClientError::NoDaemon { .. }) if !args.dry_run => {
+        Err(ClientError::NoDaemon { .. }) if !args.planned.dry_run => {
             started(session, &client).await?;
             client.get(&path).await?
         }
         other => other?,
     };
     session.out.value(&plan);
-    session.out.text(plan.text.trim_end());
-    if args.dry_run {
-        return Ok(Exit::Done);
-    }
-    if !args.yes && session.out.ask("Go on?") == Consent::No {
-        session.out.text("Nothing was changed.");
-        return Ok(Exit::Refused);
+    if let Some(exit) = args.planned.show(session, &plan.text) {
+        return Ok(exit);
     }
     let body = Adopt { compare_ms: Some(compare_ms) };
     carry_out(session, &client, "adopt", &body, Wait::from(args.detach)).await

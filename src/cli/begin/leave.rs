@@ -5,7 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::follow::{Nothing, Wait, carry_out};
 use crate::cli::offline;
-use crate::cli::output::Consent;
+use crate::cli::planned::Planned;
 use crate::cli::session::Session;
 
 /// The arguments.
@@ -19,12 +19,8 @@ Examples:
   sudo cutover leave
   sudo cutover leave --offline     without the daemon")]
 pub struct Args {
-    /// Show the plan and do nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    planned: Planned,
     /// Without the daemon, from its state folder
     #[arg(long)]
     offline: bool,
@@ -37,26 +33,17 @@ pub struct Args {
 pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     if args.offline {
         let leaving = offline::leaving(session).await?;
-        session.out.text(&leaving.plan.to_string());
-        if args.dry_run {
-            return Ok(Exit::Done);
-        }
-        if !args.yes && session.out.ask("Go on?") == Consent::No {
-            session.out.text("Nothing was changed.");
-            return Ok(Exit::Refused);
-        }
-        return offline::leave(session, leaving).await;
+        return match args.planned.show(session, &leaving.plan.to_string()) {
+            Some(exit) => Ok(exit),
+            None => offline::leave(session, leaving).await,
+        };
     }
     let client = session.daemon()?;
-    let plan = client.get::<Plan>(&session.path("leave")).await.map_err(offline::without_daemon)?;
+    let plan = client.get::<Plan>(&session.path("leave")).await;
+    let plan = plan.map_err(|error| offline::without_daemon(session, error))?;
     session.out.value(&plan);
-    session.out.text(plan.text.trim_end());
-    if args.dry_run {
-        return Ok(Exit::Done);
-    }
-    if !args.yes && session.out.ask("Go on?") == Consent::No {
-        session.out.text("Nothing was changed.");
-        return Ok(Exit::Refused);
+    if let Some(exit) = args.planned.show(session, &plan.text) {
+        return Ok(exit);
     }
     carry_out(session, &client, "leave", &Nothing {}, Wait::Follow).await
 }
