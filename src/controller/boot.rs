@@ -246,8 +246,8 @@ fn alive(endpoints: Endpoints) -> Endpoints {
     endpoints.into_iter().map(keep).filter(|(_, found)| !found.is_empty()).collect()
 }
 
-/// The places of the last fact and of the newest snapshot, and the state by the journal; or what can
-/// be said without it, and why it is not trusted.
+/// The places of the last fact and of the newest snapshot, and the state by the journal; or what
+/// can be said without it, and why it is not trusted.
 async fn replay(
     settings: &AppSettings,
     journal: &Journal,

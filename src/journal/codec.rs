@@ -166,7 +166,8 @@ pub fn state(snapshot: &Snapshot) -> Result<AppState, CodecError> {
 /// A snapshot's state in the form that the last of these steps makes.
 ///
 /// # Errors
-/// [`CodecError::Unknown`] for a version that no step begins or ends with, [`CodecError::Malformed`].
+/// [`CodecError::Unknown`] for a version that no step begins or ends with,
+/// [`CodecError::Malformed`].
 pub fn lift_state(lifts: &[StateLift], snapshot: &Snapshot) -> Result<Value, CodecError> {
     let (kind, version) = ("snapshot".to_owned(), snapshot.version);
     let done = usize::try_from(version).ok().and_then(|version| version.checked_sub(1));
