@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod facts;
 pub mod files;
 pub mod git;
+pub mod postgres;
 pub mod probe;
 pub mod process;
 pub mod redact;
@@ -25,6 +26,7 @@ pub mod stack;
 pub use compose::{ColorTarget, ColoredStack, Compose, ComposeError, ComposeProblem, Rendered};
 pub use docker::{Docker, DockerError};
 pub use endpoint::{Endpoint, Proof, prove};
+pub use postgres::DbError;
 pub use settings::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClass};
 pub use stack::StackError;
 
@@ -47,6 +49,9 @@ pub enum HostError {
     /// A release folder could not be written or read.
     #[error(transparent)]
     Files(#[from] files::FilesError),
+    /// A database server did not do what was asked.
+    #[error(transparent)]
+    Database(#[from] DbError),
     /// The readiness probe did not pass.
     #[error(transparent)]
     Probe(#[from] probe::ProbeError),

@@ -16,9 +16,11 @@ use crate::tree::Place;
 
 mod app;
 mod compose;
+mod contacts;
 mod database;
 mod endpoints;
 mod listen;
+mod proofs;
 mod proxy;
 mod rollout;
 mod routes;

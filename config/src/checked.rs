@@ -16,12 +16,18 @@ use crate::network::Network;
 use crate::read::choice;
 
 mod app;
+mod database;
+mod smoke;
 
 pub use app::{
-    App, AppKind, Backup, Compose, Contact, ContactEvent, Database, Endpoints, HostName, Keep,
-    Migrations, NetworkClass, PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout,
-    RolloutStep, Route, StatusRange, Transport, VolumeClass,
+    App, AppKind, Compose, Contact, ContactEvent, Endpoints, HostName, Migrations, NetworkClass,
+    PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout, RolloutStep, Route, StatusRange,
+    Transport, VolumeClass,
 };
+pub use database::{
+    Backup, Database, DatabaseAt, Expected, Integrity, Keep, RestorePoint, SpaceCheck,
+};
+pub use smoke::{Smoke, SmokeKind};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

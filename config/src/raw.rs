@@ -9,11 +9,12 @@ use crate::read::{At, Keyed, Number, OneOrMany, section};
 use crate::scalar::{Address, FilePath, Span};
 
 mod app;
+mod database;
 
 pub(crate) use app::{
-    RawApp, RawBackup, RawContact, RawDatabase, RawEndpoints, RawMigrations, RawProbe, RawRollout,
-    RawRoute, RawStep, Words,
+    RawApp, RawContact, RawEndpoints, RawMigrations, RawProbe, RawRollout, RawRoute, RawStep, Words,
 };
+pub(crate) use database::{RawBackup, RawDatabase, RawIntegrity, RawSmoke, RawVariable};
 
 section! {
     /// The operator's file of Cutover, `cutover.toml`.

@@ -50,6 +50,13 @@ pub enum SecretSource {
     Inline(Secret),
     /// This file holds it; one line end at its end is not part of it.
     File(PathBuf),
+    /// A variable of a file as compose reads it; of a whole URL its password is taken.
+    Variable {
+        /// The file.
+        file: PathBuf,
+        /// The variable.
+        key: String,
+    },
     /// A file in `$CREDENTIALS_DIRECTORY`, named after the key: `apps.shop.database.password`.
     Credential(PathBuf),
 }
@@ -83,12 +90,79 @@ impl SecretSource {
     pub fn read(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Inline(secret) => Ok(secret.clone()),
-            Self::File(path) | Self::Credential(path) => read_file(path),
+            Self::File(path) | Self::Credential(path) => {
+                let text = read_text(path)?;
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                usable(path, text)
+            }
+            Self::Variable { file, key } => {
+                let text = read_text(file)?;
+                let Some(value) = variable(&text, key) else {
+                    let reason = "it has no such variable, or an empty one";
+                    return Err(SecretError::Unusable { path: file.clone(), reason });
+                };
+                usable(file, &password_of_url(&value).unwrap_or(value))
+            }
         }
     }
 }
 
-fn read_file(path: &Path) -> Result<Secret, SecretError> {
+fn usable(path: &Path, text: &str) -> Result<Secret, SecretError> {
+    let unusable = |reason| SecretError::Unusable { path: path.to_owned(), reason };
+    match text {
+        "" => Err(unusable("it is empty")),
+        text if text.contains('\0') => Err(unusable("it holds a NUL character")),
+        text => Ok(Secret(text.to_owned())),
+    }
+}
+
+/// The value of a variable in a file of `KEY=value` lines; the last one counts.
+fn variable(text: &str, key: &str) -> Option<String> {
+    let mut values = text.lines().filter_map(|line| {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == key).then(|| value.trim())
+    });
+    let value = values.next_back()?;
+    let quoted = ['"', '\''].into_iter().find_map(|quote| {
+        let inside = value.strip_prefix(quote)?;
+        inside.find(quote).map(|end| inside[..end].to_owned())
+    });
+    // Without quotes a comment begins at a blank and #.
+    let value = quoted.unwrap_or_else(|| {
+        value.find(" #").map_or(value, |end| &value[..end]).trim_end().to_owned()
+    });
+    (!value.is_empty()).then_some(value)
+}
+
+/// The password inside `postgres://user:password@host/name`, its `%41` made `A`.
+fn password_of_url(value: &str) -> Option<String> {
+    let rest = ["postgres://", "postgresql://"].iter().find_map(|s| value.strip_prefix(s))?;
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let (user, _) = authority.rsplit_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    let mut bytes = Vec::with_capacity(password.len());
+    let mut left = password.as_bytes();
+    while let [first, rest @ ..] = left {
+        let hex = |byte: u8| char::from(byte).to_digit(16);
+        match (first, rest) {
+            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
+                let code = hex(*high)? * 16 + hex(*low)?;
+                bytes.push(u8::try_from(code).ok()?);
+                left = after;
+            }
+            _ => {
+                bytes.push(*first);
+                left = rest;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn read_text(path: &Path) -> Result<String, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     let unusable = |reason| SecretError::Unusable { path: path.to_owned(), reason };
     // Without waiting: a FIFO would hold the caller for ever.
@@ -105,12 +179,5 @@ fn read_file(path: &Path) -> Result<Secret, SecretError> {
     if bytes.len() as u64 > LONGEST {
         return Err(unusable("it is longer than 64 KiB"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text"))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    match text {
-        "" => Err(unusable("it is empty")),
-        text if text.contains('\0') => Err(unusable("it holds a NUL character")),
-        text => Ok(Secret(text.to_owned())),
-    }
+    String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text"))
 }

@@ -223,9 +223,11 @@ fn stars(bytes: &mut [u8], span: Range<usize>) {
 /// Whether the value of this key must never be shown. Keys that name a file are harmless.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase();
-    let names_a_file = name.ends_with("_file") || name.ends_with("_file\"");
-    !names_a_file
-        && ["password", "secret", "token", "webhook", "credential"]
+    // They say where the secret is, not what it is.
+    let names_a_place =
+        ["_file", "_env"].iter().any(|end| name.trim_end_matches('"').ends_with(end));
+    !names_a_place
+        && ["password", "secret", "token", "webhook", "credential", "encrypt"]
             .iter()
             .any(|word| name.contains(word))
 }

@@ -209,6 +209,55 @@ fn a_database_holds_together() {
 }
 
 #[test]
+fn a_database_is_reached_in_one_way_and_never_renamed_from_inside() {
+    let text = compose(&format!(
+        "{ROUTE}\nshared = [\"db\"]\n[apps.shop.database]\nservice = \"db\"\nhost = \"x/y\"\n\
+         name = \"postgres\"\nuser = \"shop\"\npassword = \"hunter2\"\n\
+         password_env = {{ file = \".env\" }}\nrestore_point = \"snapshot\"\nmax_hold = \"2m\"\n\
+         backup = {{ schedule = \"0 3 * * *\", encrypt = \"AGE-SECRET-KEY-1\", copy = [] }}\n\
+         [apps.outside]\nendpoints.blue = {{ web = [\"127.0.0.1:9001\"] }}\n\
+         routes = [{{ service = \"web\", path = \"/x\" }}]\n\
+         [apps.outside.database]\nhost = \"db:5432\"\nname = \"shop\"\nuser = \"shop\"\n\
+         [apps.third]\nendpoints.blue = {{ web = [\"127.0.0.1:9001\"] }}\n\
+         routes = [{{ service = \"web\", path = \"/y\" }}]\n\
+         database = {{ service = \"db\", name = \"n\", user = \"u\" }}\n"
+    ));
+    let shown = refused(&text);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    insta::assert_snapshot!("database_place", shown);
+}
+
+#[test]
+fn checks_have_names_and_do_one_thing() {
+    let text = compose(&format!(
+        "{ROUTE}\n[[apps.shop.integrity]]\nname = \"totals\"\nsql = \" \"\n\
+         [[apps.shop.integrity]]\nname = \"totals\"\nexpect = [1]\ntimeout = \"1h\"\n\
+         [[apps.shop.smoke]]\nname = \"front page\"\npath = \"/\"\n\
+         [[apps.shop.smoke]]\nname = \"both\"\npath = \"/\"\ncommand = \"true\"\n\
+         [[apps.shop.smoke]]\nname = \"run\"\ncommand = []\nbody = \"x\"\n\
+         [[apps.shop.smoke]]\ntimeout = \"0s\"\n"
+    ));
+    insta::assert_snapshot!("checks", refused(&text));
+}
+
+#[test]
+fn a_database_and_its_checks_are_read_with_their_defaults() {
+    let text = compose(&format!(
+        "{ROUTE}\nshared = [\"db\"]\n[apps.shop.database]\nservice = \"db\"\nname = \"shop\"\n\
+         user = \"shop\"\npassword_env = {{ file = \".env\", key = \"DB_PASSWORD\" }}\n\
+         backup = {{ schedule = \"0 3 * * *\", path = \"backups\", copy = \"scripts/copy --to x\" }}\n\
+         [[apps.shop.integrity]]\nname = \"totals\"\nsql = \"SELECT 1 WHERE false;\"\n\
+         [[apps.shop.integrity]]\nname = \"users\"\nsql = \"SELECT true\"\nexpect = true\n\
+         [[apps.shop.smoke]]\nname = \"front\"\npath = \"/\"\nbody = \"Shop\"\n\
+         [[apps.shop.smoke]]\nname = \"buy\"\ncommand = [\"scripts/smoke\", \"buy it\"]\n"
+    ));
+    let (config, warnings) = parse(&text, &[]).unwrap();
+    assert_eq!(warnings.problems.len(), 3, "{warnings}");
+    let app = config.apps.values().next().unwrap();
+    insta::assert_json_snapshot!("checks_config", (&app.database, &app.integrity, &app.smoke));
+}
+
+#[test]
 fn a_secret_is_shown_nowhere() {
     let broken = "version = 1\nx = { password = \"hunter2\"\nwebhook_token = \"hunter2\n";
     let unknown = with("[state]\ndb_password = \"hunter2\"\npath = 3\n");
@@ -467,6 +516,14 @@ mod on_disk {
         let read = |text: &str| source(text).unwrap().read().unwrap().expose().to_owned();
         assert_eq!(read(&keys("")), "from systemd");
         assert_eq!(read(&keys(", password_file = \"db\"")), "from a file");
+        let url = "export X=1\nDB_PASSWORD='old'\nDB_PASSWORD=\"from a # variable\" # today\n\
+                   DATABASE_URL=postgres://u:p%40ss@db:5432/shop?x=1\n";
+        std::fs::write(at(".env"), url).unwrap();
+        let key =
+            |key: &str| keys(&format!(", password_env = {{ file = \".env\", key = \"{key}\" }}"));
+        assert_eq!(read(&key("DB_PASSWORD")), "from a # variable");
+        assert_eq!(read(&key("DATABASE_URL")), "p@ss");
+        assert!(source(&key("NONE")).unwrap().read().is_err());
         let empty = SecretSource::File(at("run"));
         assert!(empty.read().is_err(), "a folder is no secret");
     }

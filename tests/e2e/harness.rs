@@ -11,6 +11,7 @@ pub(crate) mod load;
 pub(crate) mod observer;
 pub(crate) mod own_engine;
 pub(crate) mod ports;
+pub(crate) mod postgres;
 pub(crate) mod shop;
 pub(crate) mod stack;
 pub(crate) mod wire;

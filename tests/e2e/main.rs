@@ -28,6 +28,8 @@ mod init;
 #[cfg(test)]
 mod netns;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod redirect;
 mod static_apps;
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use cutover_model::AppName;
 
-use super::{Surroundings, compose, database, duration, endpoints, no_effect, rollout, routes};
+use super::{
+    Surroundings, compose, contacts, database, duration, endpoints, no_effect, proofs, rollout,
+    routes,
+};
 use crate::checked::{Admin, App, AppKind, Listener, Probe, StatusRange, Sticky};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawConfig, RawProbe};
@@ -73,7 +76,6 @@ fn name(entry: &Named<RawApp>, all: &[Named<RawApp>], sink: &mut Sink) -> Option
 fn check(entry: &Named<RawApp>, outside: &Outside<'_>, sticky: &Sticky, sink: &mut Sink) -> App {
     let (raw, place) = (&entry.item.value, &entry.item.place);
     let kind = kind(entry, outside, sink);
-    let contacts = raw.contacts.as_ref();
     let own_sticky = raw.sticky.as_ref();
     if let Some(keep_warm) = &raw.keep_warm {
         no_effect(keep_warm, "the old color stays up until the next deploy", sink);
@@ -88,9 +90,17 @@ fn check(entry: &Named<RawApp>, outside: &Outside<'_>, sticky: &Sticky, sink: &m
         database: raw
             .database
             .as_ref()
-            .and_then(|at| database::check(at, raw.shared.as_ref(), outside.around, sink)),
-        contacts: contacts
-            .map(|at| database::contacts(at, outside.around, sink))
+            .and_then(|at| database::check(at, raw, outside.around, sink)),
+        integrity: proofs::integrity(
+            raw.integrity.as_ref(),
+            raw.database.as_ref().map(|at| &at.place),
+            sink,
+        ),
+        smoke: proofs::smoke(raw.smoke.as_ref(), sink),
+        contacts: raw
+            .contacts
+            .as_ref()
+            .map(|at| contacts::check(at, outside.around, sink))
             .unwrap_or_default(),
     };
     if !app.routes.is_empty() && !sink.touched(&place.below("routes").key) {
@@ -157,7 +167,6 @@ fn refuse_compose_keys(raw: &RawApp, sink: &mut Sink) {
         place(&raw.blank_ok),
         place(&raw.keep_warm),
         place(&raw.migrations),
-        place(&raw.database),
     ];
     for place in keys.into_iter().flatten() {
         let key = place.key.rsplit('.').next().unwrap_or_default();

@@ -144,7 +144,7 @@ fn migrations(
 
 /// A plain line is split at its spaces, so that images without a shell can run it; a line with
 /// anything that only a shell understands is given to `sh -c`.
-fn words(command: &Words) -> Vec<String> {
+pub(super) fn words(command: &Words) -> Vec<String> {
     match command {
         Words::List(words) => words.clone(),
         Words::Line(line) if line.contains(|c| SHELL.contains(c)) => {

@@ -1,65 +1,176 @@
-//! `[apps.NAME.database]` and contacts: checked for their form. They have no effect yet.
+//! `[apps.NAME.database]`: where the database is and how it is kept. It has no effect yet.
 
-use super::compose::service;
-use super::{Surroundings, no_effect};
-use crate::checked::{Backup, Contact, ContactEvent, Database, Keep};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::compose::{service, words};
+use super::{Surroundings, deadline, no_effect};
+use crate::checked::{Backup, Database, DatabaseAt, Keep, SpaceCheck};
 use crate::problem::Sink;
-use crate::raw::{RawBackup, RawContact, RawDatabase};
+use crate::raw::{RawApp, RawBackup, RawDatabase, RawVariable};
 use crate::read::{At, Number};
 use crate::scalar::{FilePath, Hidden};
 use crate::secret::{Secret, SecretSource};
 use crate::tree::Place;
 
+/// Requests that are held for longer are given up by those who sent them.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
 /// Checks the database of an app.
 pub(super) fn check(
     at: &At<RawDatabase>,
-    shared: Option<&At<Vec<At<String>>>>,
+    app: &RawApp,
     around: &Surroundings,
     sink: &mut Sink,
 ) -> Option<Database> {
     let (place, raw) = (&at.place, &at.value);
     no_effect(at, "no restore point, no backup, no rollback of data", sink);
-    let required = [
-        ("service", &raw.service, "add `service`, as service = \"postgres\""),
-        ("name", &raw.name, "add `name`, the name of the database"),
-        ("user", &raw.user, "add `user`, the role to connect as"),
-    ];
-    for (name, field, hint) in required {
-        match field {
-            None => {
-                let what = format!("the database has no `{name}`");
-                sink.missing(place, name, &what, hint);
-            }
-            Some(text) if text.value.is_empty() || text.value.len() > 63 && name != "service" => {
-                let what = format!("`{name}` of a database has 1 to 63 bytes");
-                sink.wrong(&text.place, what).hint(hint);
-            }
-            Some(_) => {}
+    let where_at = server(at, app, sink);
+    let name = name(place, "name", raw.name.as_ref(), "add `name`, the name of the database", sink);
+    let user = name_of_role(place, raw, sink);
+    let maintenance = match &raw.maintenance {
+        Some(text) => {
+            let hint = "write the name of a database that is always there, as \"postgres\"";
+            self::name(place, "maintenance", Some(text), hint, sink)?
         }
-    }
-    let password =
-        secret(place, "password", raw.password.as_ref(), raw.password_file.as_ref(), around, sink);
-    let backup = raw.backup.as_ref().and_then(|at| backup(at, sink));
-    let service_at = raw.service.as_ref()?;
-    let service = service(service_at, sink)?;
-    let is_shared =
-        shared.is_some_and(|list| list.value.iter().any(|s| s.value == service_at.value));
-    if !is_shared {
-        sink.wrong(&service_at.place, format!("\"{service}\" holds data, but is not shared")).hint(
-            format!("add \"{service}\" to `shared`, so that both colors use the one that runs"),
+        None => "postgres".to_owned(),
+    };
+    if let (Some(name), Some(at)) =
+        (&raw.name, raw.name.as_ref().filter(|n| n.value == maintenance))
+    {
+        let what = format!("\"{}\" would have to be renamed while it is in use", name.value);
+        sink.wrong(&at.place, what).hint(
+            "set `maintenance` to another database of this server, to be connected to meanwhile",
         );
     }
+    let password = password(place, raw, around, sink);
+    let backup = raw.backup.as_ref().and_then(|at| backup(at, around, sink));
+    let max_hold = deadline(raw.max_hold.as_ref(), Duration::from_secs(5), sink);
+    if let Some(at) = raw.max_hold.as_ref().filter(|_| max_hold > LONGEST_HOLD) {
+        sink.wrong(&at.place, "requests cannot be held for longer than a minute")
+            .hint("clients give up by then; the default is \"5s\"");
+    }
     Some(Database {
-        service,
-        name: raw.name.as_ref()?.value.clone(),
-        user: raw.user.as_ref()?.value.clone(),
+        at: where_at?,
+        name: name?,
+        user: user?,
         password,
+        maintenance,
+        restore_point: raw.restore_point.as_ref().map(|at| at.value).unwrap_or_default(),
+        max_hold,
+        space: raw.space.as_ref().map(|at| at.value).unwrap_or_default(),
         backup,
     })
 }
 
+fn name_of_role(place: &Place, raw: &RawDatabase, sink: &mut Sink) -> Option<String> {
+    name(place, "user", raw.user.as_ref(), "add `user`, the role to connect as", sink)
+}
+
+/// A name that PostgreSQL would take.
+fn name(
+    section: &Place,
+    key: &str,
+    field: Option<&At<String>>,
+    hint: &str,
+    sink: &mut Sink,
+) -> Option<String> {
+    let Some(text) = field else {
+        sink.missing(section, key, &format!("the database has no `{key}`"), hint);
+        return None;
+    };
+    if text.value.is_empty() || text.value.len() > 63 {
+        let what = format!("`{key}` of a database has 1 to 63 bytes");
+        sink.wrong(&text.place, what).hint(hint);
+        return None;
+    }
+    Some(text.value.clone())
+}
+
+fn server(at: &At<RawDatabase>, app: &RawApp, sink: &mut Sink) -> Option<DatabaseAt> {
+    let raw = &at.value;
+    let port = raw.port.as_ref().map_or(5432, |at| at.value.small());
+    match (&raw.service, &raw.host) {
+        (Some(service), Some(host)) => {
+            sink.wrong(&host.place, "a database has a `service` or a `host`, not both")
+                .also(&service.place, "the service")
+                .hint("`service`: compose runs it; `host`: it runs elsewhere");
+            None
+        }
+        (None, None) => {
+            let what = "the file does not say where the database runs";
+            let hint = "add service = \"postgres\", or host = \"db.example.com\"";
+            sink.missing(&at.place, "service", what, hint);
+            None
+        }
+        (None, Some(host)) => outside(host, port, sink),
+        (Some(service_at), None) => {
+            if let Some(space) = raw.space.as_ref().filter(|at| at.value == SpaceCheck::Unchecked) {
+                sink.wrong(&space.place, "the disk of a service can be looked at")
+                    .hint("leave `space` out: a full disk stops the server for good");
+            }
+            if app.endpoints.is_some() && app.compose.is_none() {
+                let what = "an app with fixed endpoints has no services of compose";
+                sink.wrong(&service_at.place, what).hint("name the server by `host` and `port`");
+                return None;
+            }
+            let service = service(service_at, sink)?;
+            let shared = app.shared.as_ref();
+            let is_shared =
+                shared.is_some_and(|list| list.value.iter().any(|s| s.value == service_at.value));
+            if !is_shared {
+                let what = format!("\"{service}\" holds data, but is not shared");
+                sink.wrong(&service_at.place, what).hint(format!(
+                    "add \"{service}\" to `shared`, so that both colors use the one that runs"
+                ));
+            }
+            Some(DatabaseAt::Service { service, port })
+        }
+    }
+}
+
+fn outside(host: &At<String>, port: u16, sink: &mut Sink) -> Option<DatabaseAt> {
+    let text = &host.value;
+    let is_name = |text: &str| {
+        (1..=253).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            && !text.starts_with(['-', '.'])
+    };
+    if text.parse::<std::net::IpAddr>().is_err() && !is_name(text) {
+        sink.wrong(&host.place, format!("{text:?} is not a host"))
+            .hint("write a name or an IP address alone; the port has a key of its own");
+        return None;
+    }
+    Some(DatabaseAt::Host { host: text.clone(), port })
+}
+
+fn password(
+    place: &Place,
+    raw: &RawDatabase,
+    around: &Surroundings,
+    sink: &mut Sink,
+) -> Option<SecretSource> {
+    let (inline, file) = (raw.password.as_ref(), raw.password_file.as_ref());
+    let Some(variable) = &raw.password_env else {
+        return secret(place, "password", inline, file, around, sink);
+    };
+    if let Some(other) = inline.map(|at| &at.place).or(file.map(|at| &at.place)) {
+        sink.wrong(&variable.place, "the password is given twice")
+            .also(other, "and here")
+            .hint("keep one of the two");
+    }
+    let RawVariable { file, key } = &variable.value;
+    let (Some(file), Some(key)) = (file, key) else {
+        let hint = "write password_env = { file = \".env\", key = \"DB_PASSWORD\" }";
+        sink.wrong(&variable.place, "a variable needs its file and its key").hint(hint);
+        return None;
+    };
+    let file = around.file(file, sink);
+    Some(SecretSource::Variable { file, key: key.value.clone() })
+}
+
 /// A secret by value, by file, or from the service manager.
-fn secret(
+pub(super) fn secret(
     section: &Place,
     name: &str,
     inline: Option<&At<Hidden>>,
@@ -80,7 +191,7 @@ fn secret(
     }
 }
 
-fn backup(at: &At<RawBackup>, sink: &mut Sink) -> Option<Backup> {
+fn backup(at: &At<RawBackup>, around: &Surroundings, sink: &mut Sink) -> Option<Backup> {
     let raw = &at.value;
     let Some(schedule) = &raw.schedule else {
         let hint = "add schedule = \"0 3 * * *\" for every night at three";
@@ -103,7 +214,26 @@ fn backup(at: &At<RawBackup>, sink: &mut Sink) -> Option<Backup> {
         let place = raw.keep.as_ref().map_or(&at.place, |keep| &keep.place);
         sink.wrong(place, "no backup would be kept").hint("write keep = { daily = 7, weekly = 4 }");
     }
-    Some(Backup { schedule: schedule.value.clone(), keep })
+    if let Some(encrypt) = raw.encrypt.as_ref().filter(|at| !is_recipient(&at.value)) {
+        sink.wrong(&encrypt.place, "this is not a recipient that age can encrypt to").hint(
+            "write a public key: \"age1...\" (age-keygen prints it), \"ssh-ed25519 ...\" or \
+             \"ssh-rsa ...\"; never the private one",
+        );
+    }
+    let copy = raw.copy.as_ref().map(|at| (at, words(&at.value)));
+    if let Some((at, _)) = copy.as_ref().filter(|(at, words)| {
+        words.first().is_none_or(String::is_empty) && !sink.touched(&at.place.key)
+    }) {
+        let hint = "write it like [\"rclone\", \"copyto\"], or leave it out";
+        sink.wrong(&at.place, "the command is empty").hint(hint);
+    }
+    Some(Backup {
+        schedule: schedule.value.clone(),
+        keep,
+        path: raw.path.as_ref().map(|path| -> PathBuf { path.value.within(&around.folder) }),
+        encrypt: raw.encrypt.as_ref().map(|at| at.value.clone()),
+        copy: copy.map(|(_, words)| words).unwrap_or_default(),
+    })
 }
 
 /// Five fields of characters that cron knows. What they mean is asked when backups are built.
@@ -113,42 +243,11 @@ fn is_schedule(text: &str) -> bool {
     fields.len() == 5 && fields.iter().all(|field| field.chars().all(known))
 }
 
-/// Checks the people who are told.
-pub(super) fn contacts(
-    list: &At<Vec<At<RawContact>>>,
-    around: &Surroundings,
-    sink: &mut Sink,
-) -> Vec<Contact> {
-    no_effect(list, "nobody is told; look at `cutover events`", sink);
-    list.value.iter().filter_map(|at| contact(at, around, sink)).collect()
-}
-
-fn contact(at: &At<RawContact>, around: &Surroundings, sink: &mut Sink) -> Option<Contact> {
-    let (place, raw) = (&at.place, &at.value);
-    if raw.name.is_none() {
-        sink.missing(place, "name", "the contact has no name", "add name = \"operations\"");
-    }
-    let web = raw.webhook.as_ref();
-    if let Some(web) = web.filter(|web| !web.value.0.starts_with("https://")) {
-        sink.wrong(&web.place, "a webhook is an address that begins with https://")
-            .hint("write the whole address, or name a file that holds it with `webhook_file`");
-    }
-    let source = secret(place, "webhook", web, raw.webhook_file.as_ref(), around, sink);
-    if source.is_none() && web.is_none() {
-        let what = "the contact cannot be reached";
-        sink.missing(place, "webhook", what, "add `webhook`, or `webhook_file`");
-    }
-    let all = [
-        ContactEvent::Deploy,
-        ContactEvent::Rollback,
-        ContactEvent::Stuck,
-        ContactEvent::Alarm,
-        ContactEvent::Backup,
-    ];
-    let on = raw.on.as_ref().map(|list| list.value.iter().map(|at| at.value).collect());
-    Some(Contact {
-        name: raw.name.as_ref()?.value.clone(),
-        webhook: source?,
-        on: on.unwrap_or_else(|| all.to_vec()),
-    })
+/// A public key in one of the forms that age takes.
+fn is_recipient(text: &str) -> bool {
+    let age = text.strip_prefix("age1").is_some_and(|rest| {
+        rest.len() >= 50 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    });
+    let ssh = text.starts_with("ssh-ed25519 ") || text.starts_with("ssh-rsa ");
+    age || (ssh && !text.contains(char::is_control))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cutover_model::{Color, ServiceName, Weight};
 use serde::{Serialize, Serializer};
 
-use super::Sticky;
+use super::{Database, Integrity, Smoke, Sticky};
 use crate::read::choice;
 use crate::secret::SecretSource;
 
@@ -32,8 +32,12 @@ pub struct App {
     pub rollout: Rollout,
     /// How long the old color stays up; `None`: until the next deploy. No effect in this version.
     pub keep_warm: Option<Duration>,
-    /// Has no effect in this version.
+    /// Its database; has no effect in this version.
     pub database: Option<Database>,
+    /// Queries that say whether its data is whole; no effect in this version.
+    pub integrity: Vec<Integrity>,
+    /// What has to work on a color before and after traffic moves; no effect in this version.
+    pub smoke: Vec<Smoke>,
     /// Has no effect in this version.
     pub contacts: Vec<Contact>,
 }
@@ -400,41 +404,6 @@ pub struct RolloutStep {
     pub weight: Weight,
     /// How long it lasts at least; has no effect in this version.
     pub soak: Duration,
-}
-
-/// The app's database; has no effect in this version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Database {
-    /// The shared service that runs it.
-    pub service: ServiceName,
-    /// The database.
-    pub name: String,
-    /// The role to connect as.
-    pub user: String,
-    /// Its password; `None`: none is sent.
-    pub password: Option<SecretSource>,
-    /// When it is backed up.
-    pub backup: Option<Backup>,
-}
-
-/// When a database is backed up, and how many backups are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Backup {
-    /// Five fields, as cron has them.
-    pub schedule: String,
-    /// How many are kept.
-    pub keep: Keep,
-}
-
-/// How many backups are kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Keep {
-    /// One for each of the last days.
-    pub daily: u32,
-    /// One for each of the last weeks.
-    pub weekly: u32,
-    /// One for each of the last months.
-    pub monthly: u32,
 }
 
 /// Somebody who is told; has no effect in this version.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::{RawDatabase, RawIntegrity, RawSmoke};
 use crate::checked::{
     ContactEvent, HostName, NetworkClass, PathPrefix, PortClass, Protocol, StatusRange, Sticky,
     VolumeClass,
@@ -53,10 +54,14 @@ section! {
         migrations: RawMigrations,
         /// The database (accepted, has no effect in this version).
         database: RawDatabase,
+        /// Queries that say whether the data is whole (accepted, have no effect in this version).
+        integrity: Vec<At<RawIntegrity>>,
+        /// What has to work on a color (accepted, has no effect in this version).
+        smoke: Vec<At<RawSmoke>>,
         /// Who is told (accepted, has no effect in this version).
         contacts: Vec<At<RawContact>>,
     }
-    not yet: smoke, integrity, hooks, limits, shield, shadow, triggers, freeze, project, profiles;
+    not yet: hooks, limits, shield, shadow, triggers, freeze, project, profiles;
 }
 
 section! {
@@ -145,50 +150,6 @@ section! {
         command: Words,
         /// Scripts that take migrations back (accepted, has no effect in this version).
         down: FilePath,
-    }
-}
-
-section! {
-    /// The database (accepted, has no effect in this version).
-    RawDatabase {
-        /// The shared service that runs it.
-        #[schemars(required)]
-        service: String,
-        /// The database.
-        #[schemars(required)]
-        name: String,
-        /// The role to connect as.
-        #[schemars(required)]
-        user: String,
-        /// Its password; better in a file.
-        password: Hidden,
-        /// A file that holds its password.
-        password_file: FilePath,
-        /// When it is backed up.
-        backup: RawBackup,
-    }
-}
-
-section! {
-    /// When a database is backed up.
-    RawBackup {
-        /// Five fields, as cron has them.
-        #[schemars(required)]
-        schedule: String,
-        /// How many are kept.
-        keep: RawKeep,
-    }
-}
-
-section! {
-    /// How many backups are kept.
-    RawKeep {
-        /// One for each of the last days.
-        daily: Number<0, 10_000>,
-        /// One for each of the last weeks.
-        weekly: Number<0, 10_000>,
-        /// One for each of the last months.
-        monthly: Number<0, 10_000>,
     }
 }
 
