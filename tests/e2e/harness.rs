@@ -7,6 +7,7 @@
 pub(crate) mod daemon;
 pub(crate) mod engine;
 pub(crate) mod fronted;
+pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod observer;
 pub(crate) mod own_engine;

@@ -107,10 +107,16 @@ impl Fronted {
     }
 }
 
+/// Where the proxy writes one line for each request.
+pub(crate) fn access_log(shop: &Shop) -> PathBuf {
+    shop.beside("access.log")
+}
+
 /// The file that `init` would write, with short soaks and probes.
 pub(crate) fn config(shop: &Shop, state: &str) -> String {
     let (app, web, api) = (&shop.project, shop.port, shop.api_port);
     let socket = shop.beside("cutover.sock").display().to_string();
+    let log = access_log(shop).display().to_string();
     format!(
         r#"version = 1
 
@@ -122,6 +128,7 @@ address = ["0.0.0.0:{api}", "[::]:{api}"]
 
 [proxy]
 workers = 2
+access_log = "{log}"
 
 [admin]
 socket = "{socket}"

@@ -20,6 +20,10 @@ use tokio::sync::mpsc;
 
 /// How many connections the clients share.
 const LANES: usize = 64;
+/// How the ids of the load's requests begin.
+pub(crate) const VISIT: &str = "visit-";
+/// The cookie that keeps a client's place.
+const PLACE: &str = "cutover";
 /// A request that takes longer is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -76,6 +80,12 @@ pub(crate) struct Record {
     /// 0 where there was no answer; `error` then says why.
     pub(crate) status: u16,
     pub(crate) release: String,
+    /// The container that answered `/api/whoami`, by its own word.
+    pub(crate) container: Option<String>,
+    /// What it called itself in `X-Request-Id`, and so in the access log.
+    pub(crate) id: String,
+    /// Whether the client showed the cookie that keeps its place.
+    pub(crate) has_cookie: bool,
     pub(crate) error: Option<String>,
 }
 
@@ -134,6 +144,12 @@ impl Load {
     /// What is known up to now.
     pub(crate) fn so_far(&self) -> Records {
         Records(self.shared.records.lock().expect("the load does not panic").clone())
+    }
+
+    /// What is known of the requests that were sent from this moment on.
+    pub(crate) fn sent_since(&self, from: Instant) -> Records {
+        let records = self.shared.records.lock().expect("the load does not panic");
+        Records(records.iter().filter(|record| record.sent >= from).cloned().collect())
     }
 
     /// Ends the load; requests on their way are waited for.
@@ -235,6 +251,13 @@ struct Job {
     client: usize,
     call: Call,
     due: Instant,
+    turn: usize,
+}
+
+impl Job {
+    fn id(&self) -> String {
+        format!("{VISIT}{}", self.turn)
+    }
 }
 
 type Jar = Mutex<HashMap<usize, HashMap<String, String>>>;
@@ -258,8 +281,8 @@ async fn drive(plan: Plan, shared: Arc<Shared>) {
         let client = turn % plan.clients;
         // Each visit of a client does the next thing of the mix; the first one opens the page.
         let call = plan.mix[(turn / plan.clients) % plan.mix.len()];
+        let job = Job { client, call, due, turn };
         turn += 1;
-        let job = Job { client, call, due };
         if lanes[client % LANES].try_send(job).is_err() {
             panic!("a lane of the load is full: the server does not answer at all");
         }
@@ -277,17 +300,18 @@ async fn lane(
 ) {
     let mut connection = None;
     while let Some(job) = jobs.recv().await {
+        let has_cookie = holds_place(job.client, &jar);
         let sent = Instant::now();
         let asked = exchange(number, address, &job, &jar, &mut connection);
         let outcome = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {PATIENCE:?}")),
         };
-        let (status, release, error) = match outcome {
-            Ok((status, release)) => (status, release, None),
+        let (answer, error) = match outcome {
+            Ok(answer) => (answer, None),
             Err(error) => {
                 connection = None;
-                (0, String::new(), Some(error))
+                (Answer::default(), Some(error))
             }
         };
         let record = Record {
@@ -296,8 +320,11 @@ async fn lane(
             due: job.due,
             sent,
             ended: Instant::now(),
-            status,
-            release,
+            status: answer.status,
+            release: answer.release,
+            container: answer.container,
+            id: job.id(),
+            has_cookie,
             error,
         };
         shared.records.lock().expect("no test panics with this lock").push(record);
@@ -307,13 +334,20 @@ async fn lane(
 
 type Sender = SendRequest<Full<Bytes>>;
 
+#[derive(Default)]
+struct Answer {
+    status: u16,
+    release: String,
+    container: Option<String>,
+}
+
 async fn exchange(
     lane: usize,
     address: SocketAddr,
     job: &Job,
     jar: &Jar,
     kept: &mut Option<Sender>,
-) -> Result<(u16, String), String> {
+) -> Result<Answer, String> {
     let mut sender = match kept.take() {
         Some(sender) if !sender.is_closed() => sender,
         _ => connect(lane, address).await?,
@@ -329,9 +363,19 @@ async fn exchange(
     let release = answer.headers().get("x-release").and_then(|value| value.to_str().ok());
     let release = release.unwrap_or_default().to_owned();
     keep_cookies(job.client, answer.headers(), jar);
-    answer.into_body().collect().await.map_err(|error| format!("body: {}", said(error)))?;
+    let body = answer.into_body().collect().await;
+    let body = body.map_err(|error| format!("body: {}", said(error)))?.to_bytes();
     *kept = Some(sender);
-    Ok((status, release))
+    Ok(Answer { status, release, container: hostname(job.call.path, &body) })
+}
+
+/// Who answered, where the page tells.
+fn hostname(path: &str, body: &[u8]) -> Option<String> {
+    if path != "/api/whoami" {
+        return None;
+    }
+    let about: serde_json::Value = serde_json::from_slice(body).ok()?;
+    about["hostname"].as_str().map(str::to_owned)
 }
 
 async fn connect(lane: usize, address: SocketAddr) -> Result<Sender, String> {
@@ -356,7 +400,8 @@ fn request_for(job: &Job, jar: &Jar) -> Result<Request<Full<Bytes>>, http::Error
         .method(job.call.method)
         .uri(job.call.path)
         .header("host", "shop.test")
-        .header("user-agent", format!("visitor-{}", job.client));
+        .header("user-agent", format!("visitor-{}", job.client))
+        .header("x-request-id", job.id());
     if job.call.navigation {
         request = request
             .header("accept", "text/html,application/xhtml+xml")
@@ -376,6 +421,11 @@ fn request_for(job: &Job, jar: &Jar) -> Result<Request<Full<Bytes>>, http::Error
     }
     let body = if job.call.method == "POST" { "cup" } else { "" };
     request.body(Full::from(body))
+}
+
+fn holds_place(client: usize, jar: &Jar) -> bool {
+    let jars = jar.lock().expect("no test panics with this lock");
+    jars.get(&client).is_some_and(|cookies| cookies.contains_key(PLACE))
 }
 
 fn keep_cookies(client: usize, headers: &http::HeaderMap, jar: &Jar) {
