@@ -1,6 +1,12 @@
 //! How times, amounts and counts read, everywhere the same.
 
+use std::io::ErrorKind;
 use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+/// The system's own time zone, where `TZ` says nothing.
+const LOCAL: &str = "/etc/localtime";
 
 /// `0.7 ms`, `1.9 s`, `41 s`, `1 min 48 s`, `2 h 38 min`.
 #[must_use]
@@ -41,7 +47,23 @@ pub fn number_of(number: usize, noun: &str) -> String {
 #[must_use]
 pub fn clock(millis: i64) -> String {
     let Ok(stamp) = jiff::Timestamp::from_millisecond(millis) else { return "?".to_owned() };
-    stamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
+    stamp.to_zoned(zone()).strftime("%H:%M:%S").to_string()
+}
+
+/// The time zone of this machine.
+///
+/// The file is read as it is: looking its name up would list the whole time zone database first,
+/// some sixty folders, and the first line of a rollback would wait for that.
+#[must_use]
+pub fn zone() -> TimeZone {
+    if std::env::var_os("TZ").is_some() {
+        return TimeZone::system();
+    }
+    match std::fs::read(LOCAL) {
+        Ok(bytes) => TimeZone::tzif("local", &bytes).unwrap_or_else(|_| TimeZone::system()),
+        Err(error) if error.kind() == ErrorKind::NotFound => TimeZone::UTC,
+        Err(_) => TimeZone::system(),
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +88,15 @@ mod tests {
     fn one_is_not_many() {
         for (number, text) in [(0, "0 mistakes"), (1, "1 mistake"), (2, "2 mistakes")] {
             assert_eq!(number_of(number, "mistake"), text);
+        }
+    }
+
+    #[test]
+    fn the_zone_that_is_read_is_the_one_that_is_looked_up() {
+        let (read, looked_up) = (zone(), TimeZone::system());
+        for month in 0..24 {
+            let stamp = jiff::Timestamp::from_second(1_790_000_000 + month * 2_600_000).unwrap();
+            assert_eq!(read.to_offset(stamp), looked_up.to_offset(stamp), "{stamp}");
         }
     }
 

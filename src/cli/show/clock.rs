@@ -10,7 +10,7 @@ pub(in crate::cli) struct Clock(TimeZone);
 impl Clock {
     /// This machine's.
     pub(in crate::cli) fn local() -> Self {
-        Self(TimeZone::system())
+        Self(crate::text::zone())
     }
 
     /// For tests.
