@@ -50,7 +50,7 @@ pub use make::DeployRequest;
 pub use crate::reconciler::{Again, Mode, Tree};
 
 use live::Live;
-use mailbox::Message;
+use mailbox::{Message, Room};
 
 /// What the controller needs to know of one app, filled by the daemon from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -323,8 +323,17 @@ impl App {
     /// # Errors
     /// [`Failure::NotRecorded`]; the facts have then not happened.
     pub async fn record(&self, actor: Actor, facts: Vec<Fact>) -> Result<(), Failure> {
+        self.record_with(actor, facts, Room::AsIs).await
+    }
+
+    /// Records what is about to be done; on a full disk the reserve is given up for it.
+    async fn record_intent(&self, intent: Fact) -> Result<(), Failure> {
+        self.record_with(Actor::daemon(), vec![intent], Room::Reserve).await
+    }
+
+    async fn record_with(&self, actor: Actor, facts: Vec<Fact>, room: Room) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Record { actor, facts, reply };
+        let message = Message::Record { actor, facts, room, reply };
         self.mailbox.send(message).await.map_err(|_| Failure::Stopping)?;
         answer.await.map_err(|_| Failure::Stopping)?
     }

@@ -11,7 +11,6 @@ pub mod opening;
 pub mod pages;
 pub mod ports;
 pub mod reload;
-pub mod reserve;
 pub mod settings;
 pub mod socket;
 pub mod tables;
@@ -33,7 +32,7 @@ use crate::analysis::{self, Figures};
 use crate::api::{self, Desk};
 use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shared, now};
 use crate::journal::weights::{Weights, WeightsFile};
-use crate::journal::{Journal, Options, disk};
+use crate::journal::{Journal, Options, disk, reserve};
 use crate::reconciler::Reconciler;
 
 use reload::Reload;
@@ -79,7 +78,7 @@ impl Daemon {
     pub async fn start(config: Config, options: ServeOptions) -> anyhow::Result<Self> {
         let state = config.state.path.clone();
         disk::make_folder(&state)?;
-        reserve::release_if_full(&state);
+        reserve::release_to_start(&state);
         let node = node_name();
         let journal = Journal::open(Options { limit: DISK, ..Options::new(&state, node, now()) })
             .await

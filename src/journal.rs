@@ -11,6 +11,7 @@ pub mod disk;
 pub mod error;
 pub mod lock;
 pub mod record;
+pub mod reserve;
 pub mod tables;
 pub mod weights;
 
@@ -131,6 +132,14 @@ impl Journal {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.appended.subscribe()
+    }
+
+    /// Gives up the reserve of the state folder for facts that something waits for; whether there is
+    /// room now that was not there before.
+    pub async fn give_up_reserve(&self) -> bool {
+        let Some(folder) = self.path.parent().map(Path::to_owned) else { return false };
+        let released = tokio::task::spawn_blocking(move || reserve::release_to_end(&folder));
+        matches!(tokio::time::timeout(self.limit, released).await, Ok(Ok(true)))
     }
 
     async fn write<T: Send + 'static>(

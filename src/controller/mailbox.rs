@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cutover_model::{
-    Actor, Effect, Ending, Fact, Generation, Input, OperationId, Salt, Split, decide,
+    Actor, Effect, Ending, Fact, Generation, Happened, Input, OperationId, Salt, Split, decide,
 };
 use cutover_proxy::message::{Acknowledged, Change, Publish, Refused};
 use tokio::sync::{mpsc, oneshot};
@@ -36,9 +36,23 @@ pub(super) enum Message {
         reply: oneshot::Sender<Result<Answer, Failure>>,
     },
     /// Facts that shall be durable.
-    Record { actor: Actor, facts: Vec<Fact>, reply: oneshot::Sender<Result<(), Failure>> },
+    Record {
+        actor: Actor,
+        facts: Vec<Fact>,
+        room: Room,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
     /// Write what waits.
     Flush,
+}
+
+/// What a record may use on a disk that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// What there is.
+    AsIs,
+    /// The reserve too: an operation that has moved traffic shall be able to end.
+    Reserve,
 }
 
 /// Runs until the daemon stops, then writes what waits once more.
@@ -58,8 +72,9 @@ pub(super) async fn run(
         match message {
             None => break,
             Some(Message::Flush) => report(app.flush(&mut recorder).await),
-            Some(Message::Record { actor, facts, reply }) => {
-                drop(reply.send(app.write(&mut recorder, &actor, facts).await));
+            Some(Message::Record { actor, facts, room, reply }) => {
+                let facts = happened(&actor, facts);
+                drop(reply.send(app.append_with(&mut recorder, &facts, room).await));
             }
             Some(Message::Ask { input, actor, request, reply }) => {
                 drop(reply.send(app.carry_out(&mut recorder, input, actor, request).await));
@@ -95,11 +110,28 @@ impl App {
         actor: &Actor,
         facts: Vec<Fact>,
     ) -> Result<(), Failure> {
+        self.append(recorder, &happened(actor, facts)).await
+    }
+
+    async fn append(&self, recorder: &mut Recorder, facts: &[Happened]) -> Result<(), Failure> {
         self.flush(recorder).await?;
-        let facts = happened(actor, facts);
-        recorder.append(&facts).await.map_err(|e| Failure::NotRecorded(e.to_string()))?;
-        self.live().recorded(recorder.state(), facts);
+        recorder.append(facts).await.map_err(|e| Failure::NotRecorded(e.to_string()))?;
+        self.live().recorded(recorder.state(), facts.to_vec());
         Ok(())
+    }
+
+    async fn append_with(
+        &self,
+        recorder: &mut Recorder,
+        facts: &[Happened],
+        room: Room,
+    ) -> Result<(), Failure> {
+        let appended = self.append(recorder, facts).await;
+        let is_refused = matches!(appended, Err(Failure::NotRecorded(_)));
+        if is_refused && room == Room::Reserve && self.shared.journal.give_up_reserve().await {
+            return self.append(recorder, facts).await;
+        }
+        appended
     }
 
     async fn carry_out(

@@ -271,7 +271,7 @@ impl App {
         match report {
             Report::Intended { index, action, go } => {
                 let intended = Fact::ActionIntended { operation, index, action };
-                let recorded = self.record(Actor::daemon(), vec![intended]).await;
+                let recorded = self.record_intent(intended).await;
                 drop(go.send(recorded.map_err(|failure| match failure {
                     // Traffic may have moved before this: only the action was not begun.
                     Failure::NotRecorded(why) => why,

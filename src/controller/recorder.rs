@@ -25,8 +25,8 @@ pub(super) struct Recorder {
     seq: Seq,
     snapshot_at: Seq,
     state: AppState,
-    /// A batch of this many facts may or may not stand.
-    in_doubt: Option<u64>,
+    /// A batch that may or may not stand.
+    in_doubt: Option<Vec<Happened>>,
 }
 
 impl Recorder {
@@ -48,14 +48,16 @@ impl Recorder {
 
     /// Appends a batch; when it returns, the batch is durable and the state has it.
     pub(super) async fn append(&mut self, facts: &[Happened]) -> Result<(), JournalError> {
-        let count = facts.len() as u64;
-        if let Some(doubted) = self.in_doubt {
+        if self.in_doubt.is_some() {
             let head = self.journal.head(&self.app).await?;
-            self.in_doubt = None;
-            if head == Seq(self.seq.0 + doubted) && doubted == count {
+            if let Some(doubted) = self.in_doubt.take()
+                && head == Seq(self.seq.0 + doubted.len() as u64)
+            {
                 // CRASH: the batch stands since the attempt before; a second time would double it.
-                self.take_in(facts, head);
-                return Ok(());
+                self.take_in(&doubted, head);
+                if doubted == facts {
+                    return Ok(());
+                }
             }
             self.seq = head;
         }
@@ -68,7 +70,7 @@ impl Recorder {
                 Ok(())
             }
             Err(error) => {
-                self.in_doubt = Some(count);
+                self.in_doubt = Some(facts.to_vec());
                 Err(error)
             }
         }

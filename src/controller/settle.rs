@@ -15,7 +15,10 @@ use cutover_model::{
 use cutover_proxy::message::{Drain, Rest};
 
 use super::App;
-use crate::reconciler::{Work, ask_once};
+use crate::reconciler::{Stopped, Work, ask_once};
+
+/// How long a disk that takes nothing is left alone before the singletons are tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl App {
     /// Sees the effects of a move to their end, on a task of its own, then ends the operation.
@@ -160,11 +163,46 @@ impl App {
         self.live().state.colors.get(color).map_or(color.to_string(), |r| r.to_string())
     }
 
+    /// Leads the singletons to a color. While the disk takes nothing the move waits, since nothing is
+    /// begun that is not written down; it is said once what it waits for.
     async fn move_singletons(
         self: &Arc<Self>,
         operation: OperationId,
         to: Color,
     ) -> Result<(), String> {
+        let mut is_said = false;
+        loop {
+            let why = match self.move_singletons_once(operation, to).await {
+                Err((names, Stopped::NotRecorded { why, .. })) => {
+                    let (there, here) = (self.name_of(to.other()), self.name_of(to));
+                    format!(
+                        "{names} of {there} is left as it is, not moved to {here}: {why}. Make \
+                         space there: it then moves by itself (cutover events shows it)"
+                    )
+                }
+                Err((names, stopped)) => {
+                    let here = self.name_of(to);
+                    return Err(format!("{names} could not be moved to {here}: {stopped}"));
+                }
+                Ok(()) => return Ok(()),
+            };
+            if !is_said {
+                self.say(Some(operation), LineLevel::Error, "waits", why);
+            }
+            is_said = true;
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = self.stop.cancelled() => return Err("the daemon is stopping".to_owned()),
+            }
+        }
+    }
+
+    /// One attempt; the names of the singletons where it fails.
+    async fn move_singletons_once(
+        self: &Arc<Self>,
+        operation: OperationId,
+        to: Color,
+    ) -> Result<(), (String, Stopped)> {
         let Some(reconciler) = &self.shared.reconciler else { return Ok(()) };
         let Some(stack) = self.stack().filter(|s| !s.singletons.is_empty()) else {
             return Ok(());
@@ -184,8 +222,7 @@ impl App {
         drop(turn);
         let names: Vec<&str> = stack.singletons.iter().map(|s| s.as_str()).collect();
         let (names, release) = (names.join(", "), self.name_of(to));
-        let took =
-            done.map_err(|stopped| format!("{names} could not be moved to {release}: {stopped}"))?;
+        let took = done.map_err(|stopped| (names.clone(), stopped))?;
         if work.moved_singletons {
             let text = match *state.colors.get(to.other()) {
                 Some(former) => format!(

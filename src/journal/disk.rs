@@ -90,6 +90,13 @@ pub fn check_folder(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// Free bytes for users that are not root on the file system of a path; `None`: not known.
+#[must_use]
+pub fn free(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
 /// Puts new content at a path in one step: temporary name, sync, rename, sync of the folder; 0600.
 ///
 /// # Errors

@@ -97,20 +97,82 @@ fn a_rollback_works_while_a_deploy_runs() {
 
 #[test]
 fn a_rollback_works_with_a_full_state_folder_and_survives_a_kill() {
-    let tmpfs = Tmpfs::mount();
-    let place = tmpfs.folder.clone();
-    let mut fronted = Fronted::deployed_with_state(move |_| place.clone());
-    fronted.deploy("good", &["--at-once"]).succeeded();
+    let (tmpfs, mut fronted) = on_a_small_disk();
     tmpfs.fill();
-    let ran = fronted.run(&["rollback"]);
+    let ran = fronted.run(&["rollback"]).succeeded();
     let said = ran.printed.both();
     assert!(said.contains("all traffic is on r1"), "{said}");
     assert!(said.contains("Not in the journal yet"), "it must say that it is not recorded: {said}");
+    // The move of the singleton has to be written down first: the reserve is there for that.
+    assert!(said.contains("agent: stopped in r2, then started in r1"), "{said}");
+    assert_eq!(agents(&fronted), (true, false));
     fronted.serves("v1");
+    tmpfs.fill();
     fronted.cutover.kill();
     fronted.cutover.serve();
     fronted.serves("v1");
+    assert_eq!(agents(&fronted), (true, false));
     tmpfs.empty();
+}
+
+#[test]
+fn a_singleton_that_no_disk_has_room_to_record_says_so_and_moves_when_there_is_space() {
+    let (tmpfs, fronted) = on_a_small_disk();
+    std::fs::remove_file(tmpfs.folder.join("reserve-end")).expect("the reserve goes");
+    // The journal frees a little when it is opened again after an error: until nothing is left.
+    let mut refused = 0;
+    while refused < 3 {
+        tmpfs.fill();
+        let noted = fronted.run(&["note", "o1", "the disk is full"]).printed.code;
+        refused = if noted == 0 { 0 } else { refused + 1 };
+    }
+    let mut rollback = fronted.cutover.spawn(&["rollback"]);
+    let mut lines = BufReader::new(rollback.stdout.take().expect("a pipe")).lines();
+    let mut line_with = |word: &str| {
+        let mut before = Vec::new();
+        loop {
+            match lines.next() {
+                Some(line) => before.push(line.expect("a line")),
+                None => panic!("the rollback ended without {word:?}: {before:#?}"),
+            }
+            if let Some(line) = before.iter().find(|line| line.contains(word)) {
+                return line.clone();
+            }
+        }
+    };
+    line_with("all traffic is on r1");
+    let waits = line_with("agent of r2 is left as it is");
+    for words in ["no space is left", "Make space there", "moves by itself"] {
+        assert!(waits.contains(words), "{waits}");
+    }
+    fronted.serves("v1");
+    assert_eq!(agents(&fronted), (false, true), "nothing is done that is not written down");
+    tmpfs.empty();
+    line_with("agent: stopped in r2, then started in r1");
+    assert_eq!(agents(&fronted), (true, false));
+    let status = eventually("the rollback ends", Duration::from_secs(60), || {
+        rollback.try_wait().expect("the state of a child")
+    });
+    assert!(status.success(), "{status}");
+}
+
+/// Two releases, the second one serves; the state is on a file system that can be filled.
+fn on_a_small_disk() -> (Tmpfs, Fronted) {
+    let tmpfs = Tmpfs::mount();
+    let place = tmpfs.folder.clone();
+    let fronted = Fronted::deployed_with_state(move |_| place.clone());
+    fronted.deploy("good", &["--at-once"]).succeeded();
+    (tmpfs, fronted)
+}
+
+/// Whether an agent runs: the one of the first release in green, that of the second one in blue.
+fn agents(fronted: &Fronted) -> (bool, bool) {
+    let runs = |color: &str| {
+        let project = format!("{}-{color}", fronted.shop.project);
+        let ids = engine::containers_of(&project, "agent");
+        ids.iter().any(|id| engine::inspect(id, "{{.State.Running}}") == "true")
+    };
+    (runs("green"), runs("blue"))
 }
 
 /// A small file system that can be filled.
@@ -125,14 +187,17 @@ impl Tmpfs {
         let folder = holder.path().join("state");
         std::fs::create_dir(&folder).expect("a folder");
         let target = folder.display().to_string();
-        let size = ["-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", &target];
+        let size = ["-t", "tmpfs", "-o", "size=48m,mode=0700", "tmpfs", &target];
         engine::run("mount", &size, holder.path()).succeeded();
         Self { folder, _holder: holder }
     }
 
+    /// May be called again.
     fn fill(&self) {
         use std::io::Write as _;
-        let mut file = std::fs::File::create(self.folder.join("ballast")).expect("a file");
+        let mut options = std::fs::File::options();
+        let file = options.create(true).append(true).open(self.folder.join("ballast"));
+        let mut file = file.expect("a file");
         let block = [0u8; 4096];
         while file.write_all(&block).is_ok() {}
     }
