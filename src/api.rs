@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod peer;
 pub mod rate;
 pub mod status;
+pub mod tcp;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -87,9 +88,7 @@ pub async fn serve_metrics(
     desk: Desk,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, public(desk).into_make_service())
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    tcp::serve(listener, public(desk), tcp::Limits::default(), stop).await
 }
 
 fn public(desk: Desk) -> Router {

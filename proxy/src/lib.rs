@@ -41,7 +41,7 @@ use message::{
     AppDrained, Drain, DrainApp, Drained, Gate, GateChange, Gated, Outcomes, OwnPages, Streams,
 };
 use switch::Board;
-use worker::{Order, Shared, Worker, listener};
+use worker::{Held, Order, Shared, Worker, listener};
 
 /// Orders that one worker has not yet looked at; there is one for each color address of each app.
 const ORDERS: usize = 256;
@@ -88,6 +88,7 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             access_lost: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             farewells: Arc::new(Semaphore::new(worker::FAREWELLS)),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
@@ -103,7 +104,7 @@ impl Proxy {
             let (sender, receiver) = mpsc::channel(ORDERS);
             let thread = std::thread::Builder::new()
                 .name(format!("cutover-w{}", worker.index))
-                .spawn(move || worker::run(worker, set, receiver))
+                .spawn(move || worker::run(&worker, set, receiver))
                 .map_err(StartError::Runtime)?;
             proxy.orders.push(sender);
             proxy.threads.push(thread);
@@ -158,7 +159,7 @@ impl Proxy {
     ) -> Result<SocketAddr, StartError> {
         let listener = listener::exclusive(address)?;
         let bound = listener.local_addr().map_err(StartError::Runtime)?;
-        let order = Order::Listen { listener, forced: Arc::new((app, color)), stop };
+        let order = Order::Listen(Held { listener, forced: Some(Arc::new((app, color))), stop });
         let full = || std::io::Error::other("the worker does not take orders");
         let sender = self.orders.first().ok_or_else(full).map_err(StartError::Runtime)?;
         sender.try_send(order).map_err(|_| StartError::Runtime(full()))?;
@@ -229,6 +230,7 @@ impl Proxy {
             refused: self.shared.refused.load(Ordering::Relaxed),
             unrouted: self.workers.iter().map(|w| w.unrouted.load(Ordering::Relaxed)).sum(),
             access_lost: self.shared.access_lost.load(Ordering::Relaxed),
+            worker_restarts: self.shared.restarts.load(Ordering::Relaxed),
             outcomes: Vec::new(),
         };
         self.shared.board.registry.each_series(|series| series.rows(&mut counts.outcomes));

@@ -30,6 +30,8 @@ pub struct Counts {
     pub unrouted: u64,
     /// Access records that were lost because the channel was full.
     pub access_lost: u64,
+    /// Workers that panicked and began again; the connections that they had were lost.
+    pub worker_restarts: u64,
     /// By app, color, release, class and way.
     pub outcomes: Vec<Count>,
 }

@@ -1,8 +1,9 @@
 //! A worker: one thread, one current-thread runtime, its own listeners, pools and counters.
 //!
 //! Workers share nothing on the request path but one atomic load of the table. A connection lives
-//! and dies on the worker that accepted it. Invariant: a worker ends only by `Shared::stop`, and
-//! not before its connections have ended or were ended.
+//! and dies on the worker that accepted it. A worker that panics loses its connections, keeps its
+//! sockets and begins again. Invariant: a worker ends only by `Shared::stop`, and not before its
+//! connections have ended or were ended.
 
 pub(crate) mod descriptors;
 pub(crate) mod framing;
@@ -13,6 +14,7 @@ pub(crate) mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) accepted: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) access_lost: AtomicU64,
+    /// Workers that fell and began again.
+    pub(crate) restarts: AtomicU64,
     /// Refused clients that are being told why.
     pub(crate) farewells: Arc<Semaphore>,
     /// Listeners close and connections end after what they do.
@@ -88,11 +92,24 @@ pub(crate) struct Local {
     pub(crate) table: Arc<Table>,
 }
 
+/// A socket of one worker. It is kept beside the task that accepts on it, so that connections wait
+/// in it while a worker that fell begins again.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) listener: StdListener,
+    /// Every request of it goes to this color.
+    pub(crate) forced: Option<Arc<(AppName, Color)>>,
+    pub(crate) stop: CancellationToken,
+}
+
 /// Sent to a running worker.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Accept on one more listener, every request of it going to one color.
-    Listen { listener: StdListener, forced: Arc<(AppName, Color)>, stop: CancellationToken },
+    /// Accept on one more listener.
+    Listen(Held),
+    /// Panic, as a mistake in the worker's own loop would.
+    #[cfg(test)]
+    Fall,
 }
 
 impl Worker {
@@ -142,27 +159,48 @@ impl Worker {
 }
 
 /// Runs a worker until it is told to end.
-pub(crate) fn run(worker: Arc<Worker>, listeners: Vec<StdListener>, orders: mpsc::Receiver<Order>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, worker = worker.index, "a worker has no runtime");
-            return;
-        }
-    };
-    runtime.block_on(serve(&worker, listeners, orders));
-    // Tasks that are left were ended by `serve`; dropping the runtime drops them.
-}
-
-async fn serve(
+pub(crate) fn run(
     worker: &Arc<Worker>,
     listeners: Vec<StdListener>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let shared = worker.shared.clone();
-    for listener in listeners {
-        listen(worker, listener, None, shared.stop.clone());
+    let shared = &worker.shared;
+    let hold = |listener| Held { listener, forced: None, stop: shared.stop.clone() };
+    let mut held: Vec<Held> = listeners.into_iter().map(hold).collect();
+    loop {
+        // The worker's state is made for it: its locks are taken over poisoned, its counts go up and
+        // down with what is dropped, and everything else is made anew.
+        let once = AssertUnwindSafe(|| run_once(worker, &mut held, &mut orders));
+        match std::panic::catch_unwind(once) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::error!(%error, worker = worker.index, "a worker has no runtime");
+            }
+            Err(_) => tracing::error!(worker = worker.index, "a worker panicked"),
+        }
+        if shared.end.is_cancelled() {
+            return;
+        }
+        shared.restarts.fetch_add(1, Ordering::Relaxed);
+        // One that falls again at once must not take the core of the others.
+        std::thread::sleep(BREATH);
     }
+}
+
+fn run_once(
+    worker: &Arc<Worker>,
+    held: &mut Vec<Held>,
+    orders: &mut mpsc::Receiver<Order>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(worker, held, orders));
+    // Tasks that are left were ended by `serve`; dropping the runtime drops them.
+    Ok(())
+}
+
+async fn serve(worker: &Arc<Worker>, held: &mut Vec<Held>, orders: &mut mpsc::Receiver<Order>) {
+    let shared = worker.shared.clone();
+    held.iter().for_each(|held| listen(worker, held));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut count = 0u32;
@@ -175,16 +213,23 @@ async fn serve(
             () = shared.end.cancelled() => return,
             () = shared.stop.cancelled(), if !stopping => {
                 stopping = true;
+                held.clear();
                 worker.watches.stop();
             }
-            Some(Order::Listen { listener, forced, stop }) = orders.recv() => {
-                listen(worker, listener, Some(forced), stop);
-            }
+            Some(order) = orders.recv() => match order {
+                Order::Listen(more) => {
+                    listen(worker, &more);
+                    held.push(more);
+                }
+                #[cfg(test)]
+                Order::Fall => panic!("the worker falls, as a test wants it"),
+            },
             () = gates.changed.notified(), if is_keeper => is_letting_go = gates.advance(),
             () = tokio::time::sleep(PACE), if is_letting_go => is_letting_go = gates.advance(),
             _ = ticks.tick() => {
                 is_letting_go = is_keeper && gates.advance();
                 worker.watches.sweep(worker.started.elapsed());
+                held.retain(|held| !held.stop.is_cancelled());
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(POOL_TICKS) {
                     sweep_pools(worker);
@@ -209,15 +254,10 @@ fn sweep_pools(worker: &Worker) {
     }
 }
 
-fn listen(
-    worker: &Arc<Worker>,
-    listener: StdListener,
-    forced: Option<Arc<(AppName, Color)>>,
-    stop: CancellationToken,
-) {
-    match TcpListener::from_std(listener) {
+fn listen(worker: &Arc<Worker>, held: &Held) {
+    match held.listener.try_clone().and_then(TcpListener::from_std) {
         Ok(listener) => {
-            let worker = worker.clone();
+            let (worker, forced, stop) = (worker.clone(), held.forced.clone(), held.stop.clone());
             // The task ends with `stop`, or with the worker's runtime.
             tokio::spawn(async move {
                 tokio::select! {
@@ -327,3 +367,6 @@ impl Drop for Place {
         self.shared.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,9 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
         let (name, waiting) = (&app.name, app.unrecorded());
         write(&mut text, format_args!("cutover_facts_waiting{{app=\"{name}\"}} {waiting}\n"));
     }
+    let name = "cutover_worker_restarts_total";
+    head(&mut text, name, "counter", "Workers of the proxy that panicked and began again.");
+    write(&mut text, format_args!("{name} {}\n", proxy.counts().worker_restarts));
     head(&mut text, "cutover_table_generation", "gauge", "The routing table in force.");
     let generation = proxy.switch().generation().0;
     write(&mut text, format_args!("cutover_table_generation {generation}\n"));
