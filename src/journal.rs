@@ -134,8 +134,8 @@ impl Journal {
         self.appended.subscribe()
     }
 
-    /// Gives up the reserve of the state folder for facts that something waits for; whether there is
-    /// room now that was not there before.
+    /// Gives up the reserve of the state folder for facts that something waits for; whether there
+    /// is room now that was not there before.
     pub async fn give_up_reserve(&self) -> bool {
         let Some(folder) = self.path.parent().map(Path::to_owned) else { return false };
         let released = tokio::task::spawn_blocking(move || reserve::release_to_end(&folder));

@@ -168,8 +168,8 @@ pub(crate) fn run(
     let hold = |listener| Held { listener, forced: None, stop: shared.stop.clone() };
     let mut held: Vec<Held> = listeners.into_iter().map(hold).collect();
     loop {
-        // The worker's state is made for it: its locks are taken over poisoned, its counts go up and
-        // down with what is dropped, and everything else is made anew.
+        // The worker's state is made for it: its locks are taken over poisoned, its counts go up
+        // and down with what is dropped, and everything else is made anew.
         let once = AssertUnwindSafe(|| run_once(worker, &mut held, &mut orders));
         match std::panic::catch_unwind(once) {
             Ok(Ok(())) => return,

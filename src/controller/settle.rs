@@ -163,8 +163,8 @@ impl App {
         self.live().state.colors.get(color).map_or(color.to_string(), |r| r.to_string())
     }
 
-    /// Leads the singletons to a color. While the disk takes nothing the move waits, since nothing is
-    /// begun that is not written down; it is said once what it waits for.
+    /// Leads the singletons to a color. While the disk takes nothing the move waits, since nothing
+    /// is begun that is not written down; it is said once what it waits for.
     async fn move_singletons(
         self: &Arc<Self>,
         operation: OperationId,
