@@ -26,6 +26,8 @@ mod host;
 #[cfg(test)]
 mod init;
 #[cfg(test)]
+mod kinto;
+#[cfg(test)]
 mod netns;
 #[cfg(test)]
 mod postgres;

@@ -80,6 +80,17 @@ impl Stack {
 
     /// The same with another port inside the container and another path to probe.
     pub(crate) fn cutover_for(&self, inside: &str, probe: &str, more: &str) -> Cutover {
+        self.cutover_to("web", inside, probe, more)
+    }
+
+    /// The same with another service behind the route.
+    pub(crate) fn cutover_to(
+        &self,
+        service: &str,
+        inside: &str,
+        probe: &str,
+        more: &str,
+    ) -> Cutover {
         let (app, port) = (&self.project, self.port);
         let beside = self.folder.path().display();
         self.write(
@@ -102,7 +113,7 @@ compose = ["compose.yml"]
 {more}
 
 [[apps.{app}.routes]]
-service = "web"
+service = "{service}"
 {inside}
 
 [apps.{app}.probe]
