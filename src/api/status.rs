@@ -1,17 +1,23 @@
 //! `status`: what the users get now, first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use cutover_model::{AppKind, AppState, Color, LineLevel, OperationId, ReleaseState, Weight};
+use cutover_model::{
+    AppKind, AppState, ByColor, Color, LineLevel, OperationId, ReleaseState, ServiceName, Weight,
+};
 
 use super::Desk;
 use super::wire::{self, Mood};
 use crate::controller::{App, now};
+use crate::host::facts;
 
+/// How long the figures of the machine may take.
+const FILL: Duration = Duration::from_millis(250);
 /// A share of failures over which users are said to see errors.
 const TROUBLE_SHARE: f64 = 0.05;
 /// Failures in a minute below which nothing is said.
@@ -19,6 +25,7 @@ const TROUBLE_FAILURES: u64 = 5;
 
 /// `GET /v1/status`
 pub async fn status(State(desk): State<Desk>) -> Response {
+    let host = host(&desk).await;
     Json(wire::Status {
         schema: wire::schema::STATUS.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -26,8 +33,36 @@ pub async fn status(State(desk): State<Desk>) -> Response {
         now: now().0,
         listen: desk.listen.iter().map(ToString::to_string).collect(),
         apps: desk.controller.apps().map(|app| one(&desk, app)).collect(),
+        host,
     })
     .into_response()
+}
+
+/// How full the machine is; a disk that does not answer is not waited for.
+async fn host(desk: &Desk) -> wire::Host {
+    let path = desk.controller.apps().next().map(|app| app.shared().journal.path().to_owned());
+    let Some(path) = path else { return wire::Host::default() };
+    let look = tokio::task::spawn_blocking(move || facts::fill(&path));
+    match tokio::time::timeout(FILL, look).await {
+        Ok(Ok(fill)) => wire::Host { memory: fill.memory, disk: fill.disk },
+        Ok(Err(_)) | Err(_) => wire::Host::default(),
+    }
+}
+
+/// Where the services that run once were last seen.
+fn singletons(app: &App) -> Vec<wire::Singleton> {
+    let settings = app.settings();
+    let Some(stack) = &settings.stack else { return Vec::new() };
+    let endpoints = app.endpoints();
+    let count = |service, color| {
+        let found = endpoints.get(color).get(service).map_or(0, Vec::len);
+        u32::try_from(found).unwrap_or(u32::MAX)
+    };
+    let one = |service| wire::Singleton {
+        service: ServiceName::to_string(service),
+        running: ByColor { blue: count(service, Color::Blue), green: count(service, Color::Green) },
+    };
+    stack.singletons.iter().map(one).collect()
 }
 
 /// `GET /readyz`: every app that has a release has an endpoint for each route.
@@ -88,6 +123,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         generation: app.shared().proxy.switch().generation(),
         serves,
         standby,
+        singletons: singletons(app),
     }
 }
 

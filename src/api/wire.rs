@@ -49,6 +49,27 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Every app.
     pub apps: Vec<AppStatus>,
+    /// How full this machine is.
+    #[serde(default)]
+    pub host: Host,
+}
+
+/// How full the daemon's machine is, in percent; what could not be read is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Memory that cannot be had without swapping.
+    pub memory: Option<u8>,
+    /// The disk of the state folder.
+    pub disk: Option<u8>,
+}
+
+/// A service that runs once, in the stable color: where it was last seen running, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Singleton {
+    /// The service.
+    pub service: String,
+    /// Running containers in blue and in green.
+    pub running: cutover_model::ByColor<u32>,
 }
 
 /// How an app is.
@@ -101,6 +122,9 @@ pub struct AppStatus {
     pub maintenance: Option<Maintenance>,
     /// The table in force.
     pub generation: Generation,
+    /// Services that run once.
+    #[serde(default)]
+    pub singletons: Vec<Singleton>,
 }
 
 /// One color.

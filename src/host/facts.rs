@@ -52,6 +52,42 @@ pub fn disk_free(path: &Path) -> Option<u64> {
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
+/// How full memory and a disk are, in percent of what there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Memory that cannot be had without swapping.
+    pub memory: Option<u8>,
+    /// The file system of a path, as `df` counts it.
+    pub disk: Option<u8>,
+}
+
+/// How full memory and the disk of a path are now.
+#[must_use]
+pub fn fill(path: &Path) -> Fill {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    Fill { memory: memory_fill(&meminfo), disk: disk_fill(path) }
+}
+
+fn memory_fill(meminfo: &str) -> Option<u8> {
+    let total = meminfo_field(meminfo, "MemTotal:")?;
+    let free = meminfo_field(meminfo, "MemAvailable:")?;
+    percent(total.checked_sub(free)?, total)
+}
+
+fn disk_fill(path: &Path) -> Option<u8> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let used = stat.f_blocks.checked_sub(stat.f_bfree)?;
+    // What only root may still fill counts for nobody.
+    percent(used, used.checked_add(stat.f_bavail)?)
+}
+
+/// Rounded up: a disk with one free byte of a thousand is full.
+fn percent(part: u64, whole: u64) -> Option<u8> {
+    let hundredths = u128::from(part) * 100;
+    let whole = u128::from(whole);
+    (whole > 0).then(|| u8::try_from(hundredths.div_ceil(whole)).unwrap_or(100))
+}
+
 /// What a second copy of a stack needs, from the limits or the running copy's use.
 ///
 /// # Errors
@@ -173,6 +209,20 @@ mod tests {
         assert!(room.memory_free.is_some_and(|free| free > 0));
         assert!(room.state_disk_free.is_some_and(|free| free > 0));
         assert_eq!(room.docker_disk_free, None, "what cannot be read is not 0");
+    }
+
+    #[test]
+    fn percents_are_of_what_there_is_and_unknown_where_it_cannot_be_read() {
+        let text = "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 380 kB\n";
+        assert_eq!(memory_fill(text), Some(62));
+        assert_eq!(memory_fill("MemTotal: 1000 kB\n"), None);
+        assert_eq!(percent(999, 1000), Some(100));
+        assert_eq!(percent(0, 1000), Some(0));
+        assert_eq!(percent(0, 0), None);
+        let here = fill(Path::new("/"));
+        assert!(here.memory.is_some_and(|memory| memory <= 100));
+        assert!(here.disk.is_some_and(|disk| disk <= 100));
+        assert_eq!(fill(Path::new("/nonexistent")).disk, None);
     }
 
     #[test]

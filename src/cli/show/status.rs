@@ -7,7 +7,7 @@ use cutover_model::{ReleaseState, Weight};
 use super::Clock;
 use super::maintenance::page;
 use super::moves::name;
-use crate::api::wire::{AppStatus, Mood, Side, Status};
+use crate::api::wire::{AppStatus, Host, Mood, Side, Singleton, Status};
 use crate::text;
 
 /// The columns of a first line: the daemon's clock ends there.
@@ -19,7 +19,7 @@ pub(in crate::cli) fn status(status: &Status, only: Option<&str>, clock: &Clock)
         .apps
         .iter()
         .filter(|app| only.is_none_or(|name| app.app.as_str() == name))
-        .map(|app| one(app, status.now, clock))
+        .map(|app| one(app, status, clock))
         .collect();
     if apps.is_empty() {
         return "no app is configured".to_owned();
@@ -27,7 +27,8 @@ pub(in crate::cli) fn status(status: &Status, only: Option<&str>, clock: &Clock)
     apps.join("\n\n")
 }
 
-fn one(app: &AppStatus, now: i64, clock: &Clock) -> String {
+fn one(app: &AppStatus, status: &Status, clock: &Clock) -> String {
+    let now = status.now;
     let mut lines = vec![head(app, now, clock)];
     if let Some(maintenance) = &app.maintenance {
         lines.push(format!("closed     {}: cutover maintenance off", page(maintenance)));
@@ -39,6 +40,7 @@ fn one(app: &AppStatus, now: i64, clock: &Clock) -> String {
     lines.push(format!("serves     {}", served(&app.serves, width, now)));
     lines.push(format!("standby    {}", standby(&app.standby, width)));
     lines.push(format!("rollback   {}", app.rollback.text));
+    lines.push(format!("host       {}", host(&status.host, &app.singletons)));
     if let Some(line) = rollout(app) {
         lines.push(format!("rollout    {line}"));
     }
@@ -63,6 +65,26 @@ fn one(app: &AppStatus, now: i64, clock: &Clock) -> String {
         lines.push(format!("If you want {to} back, now:    cutover rollback"));
     }
     lines.join("\n")
+}
+
+/// `memory 62 %   disk 41 %   agent: 1, in green`
+fn host(host: &Host, singletons: &[Singleton]) -> String {
+    let share = |share: Option<u8>| match share {
+        Some(share) => format!("{share} %"),
+        None => "not known".to_owned(),
+    };
+    let mut parts =
+        vec![format!("memory {}", share(host.memory)), format!("disk {}", share(host.disk))];
+    for singleton in singletons {
+        let (service, running) = (&singleton.service, singleton.running);
+        parts.push(match (running.blue, running.green) {
+            (0, 0) => format!("{service}: none seen running"),
+            (blue, 0) => format!("{service}: {blue}, in blue"),
+            (0, green) => format!("{service}: {green}, in green"),
+            (blue, green) => format!("{service}: {} (!), in both colors", blue + green),
+        });
+    }
+    parts.join("   ")
 }
 
 fn width(side: &Side) -> usize {

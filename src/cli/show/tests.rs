@@ -66,6 +66,10 @@ fn app(mood: Mood) -> AppStatus {
         ports: Vec::new(),
         maintenance: None,
         generation: Generation(12),
+        singletons: vec![crate::api::wire::Singleton {
+            service: "agent".to_owned(),
+            running: cutover_model::ByColor { blue: 0, green: 1 },
+        }],
     }
 }
 
@@ -77,6 +81,7 @@ fn picture(apps: Vec<AppStatus>) -> String {
         now: NOW,
         listen: vec!["0.0.0.0:80".to_owned()],
         apps,
+        host: crate::api::wire::Host { memory: Some(62), disk: None },
     };
     super::status(&status, None, &Clock::utc())
 }
