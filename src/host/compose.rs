@@ -145,14 +145,6 @@ impl Compose {
         }
     }
 
-    /// The same, reading these compose files. Relative paths inside them still mean the operator's
-    /// folder.
-    #[must_use]
-    pub fn with_files(mut self, files: Vec<PathBuf>) -> Self {
-        self.files = files;
-        self
-    }
-
     /// The same, reading the compose files of a release's commit, also when none is named; a file
     /// that git does not track is read where it is. Relative paths inside them, those of `include`
     /// and `extends` too, still mean the operator's folder.

@@ -75,14 +75,7 @@ pub(super) async fn render(
     }
     let mut compose = Compose::new(settings);
     if let Some(tree) = &source {
-        let placed: Option<Vec<PathBuf>> = settings
-            .compose_files
-            .iter()
-            .map(|path| tree.place_of(&settings.folder.join(path)))
-            .collect();
-        if let Some(placed) = placed {
-            compose = compose.with_files(placed);
-        }
+        compose = compose.in_tree(tree);
     }
     let rendered = compose.render(&settings.project(color)).await.map_err(text)?;
     let folder = release_folder(settings, release);

@@ -10,7 +10,7 @@ use cutover_model::{Action, Color, LineLevel, ReleaseId};
 use tokio::sync::mpsc;
 
 use super::{ProbeTarget, Report, Work, looking, making, migrating};
-use crate::host::compose::{ColoredStack, Compose};
+use crate::host::compose::{self, ColoredStack, Compose};
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::redact::Secrets;
 use crate::host::stack::{self, Phase, StartLimits, Starter};
@@ -21,8 +21,41 @@ const SHARED: Duration = Duration::from_secs(120);
 
 pub(super) type Text = Result<Option<String>, String>;
 
-/// Performs one action; the text is for people.
+/// Performs one action; the text is for people, and so is an error, whoever said it.
 pub(super) async fn perform(
+    settings: &StackSettings,
+    action: &Action,
+    work: &mut Work,
+    reports: &mpsc::Sender<Report>,
+) -> Text {
+    match act(settings, action, work, reports).await {
+        Ok(text) => Ok(text),
+        Err(why) => Err(known_secrets(settings, work).await.mask(&why)),
+    }
+}
+
+/// What an error may not show: the values of the release, or of the files that it is made from.
+async fn known_secrets(settings: &StackSettings, work: &Work) -> Secrets {
+    let folder = work.release.map(|(release, _)| release_folder(settings, release));
+    let mut secrets = match folder.filter(|folder| folder.exists()) {
+        Some(folder) => secrets_of(&folder).await,
+        None => Secrets::none(),
+    };
+    let dot_env = Path::new(".env");
+    for file in settings.env_files.iter().map(PathBuf::as_path).chain([dot_env]) {
+        // What is not there has nothing to show.
+        if let Ok(text) = tokio::fs::read_to_string(settings.folder.join(file)).await {
+            secrets = secrets.with_env_text(&text);
+        }
+    }
+    if let Some(stack) = &work.made.stack {
+        let pairs = compose::environment_of(&stack.file);
+        secrets = secrets.with(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    }
+    secrets
+}
+
+async fn act(
     settings: &StackSettings,
     action: &Action,
     work: &mut Work,
@@ -227,7 +260,28 @@ pub(super) fn probe_spec(target: &ProbeTarget) -> probe::ProbeSpec {
     }
 }
 
+/// A container may be healthy and still run what was there before: then it gets no traffic.
+async fn refuse_other_images(
+    settings: &StackSettings,
+    color: Color,
+    work: &Work,
+) -> Result<(), String> {
+    let Some(record) = &work.made.record else { return Ok(()) };
+    let docker = docker(settings).await?;
+    let containers = colored(settings, &docker, &record.project).await?;
+    let ids =
+        record.images.iter().filter_map(|(service, id)| Some((service.parse().ok()?, id.clone())));
+    match stack::wrong_images(&containers, &ids.collect()).as_slice() {
+        [] => Ok(()),
+        wrong => Err(format!(
+            "{color} does not run what was made for it: {}. It gets no traffic; deploy again",
+            wrong.join("; ")
+        )),
+    }
+}
+
 async fn ready(settings: &StackSettings, color: Color, work: &Work) -> Text {
+    refuse_other_images(settings, color, work).await?;
     let Some(target) = &work.probe else { return Ok(None) };
     match probe::probe(&probe_spec(target)).await {
         Ok(_) => Ok(Some(format!(
@@ -289,4 +343,26 @@ async fn move_singletons(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_shows_no_value_of_the_operators_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut settings = StackSettings::new(
+            "shop".parse().expect("a name"),
+            folder.path().to_owned(),
+            folder.path().join("state"),
+        );
+        settings.env_files = vec!["backend.env".into(), "missing.env".into()];
+        std::fs::write(folder.path().join(".env"), "API_TOKEN=sesame-4711\n").expect("a file");
+        std::fs::write(folder.path().join("backend.env"), "DB_PASSWORD=cups\n").expect("a file");
+        let work = Work::new(settings.app.clone());
+        let said = "invalid IP address: sesame-4711; postgres://shop:cups@db failed";
+        let masked = known_secrets(&settings, &work).await.mask(said);
+        assert_eq!(masked, "invalid IP address: ***; postgres://shop:***@db failed");
+    }
 }

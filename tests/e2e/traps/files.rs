@@ -94,3 +94,16 @@ fn a_tag_that_moves_does_not_move_a_release() {
     let releases = case.cutover.run(&["releases", "--json"]).succeeded().printed.stdout;
     assert!(releases.contains(id.trim_start_matches("sha256:")), "{releases}");
 }
+
+#[test]
+fn a_release_of_a_ref_is_made_from_the_compose_file_of_that_commit() {
+    let case = Case::new("plain", "");
+    let path = case.stack.path().join("compose.yml");
+    let first = std::fs::read_to_string(&path).expect("the compose file");
+    case.stack.write("compose.yml", &first.replace(":-one}", ":-two}"));
+    case.stack.commit("two");
+    case.cutover.run(&["deploy", "--at-once", "--ref", "HEAD~1"]).succeeded();
+    case.serves("one");
+    case.cutover.run(&["deploy", "--at-once"]).succeeded();
+    case.serves("two");
+}

@@ -73,3 +73,19 @@ fn a_container_that_restarts_for_ever_fails_the_deploy_with_its_last_lines() {
 fn a_job_that_fails_fails_the_deploy_with_its_last_lines() {
     check_failed("failing-job", &[], &["prepare", "usage: shop ROLE"]);
 }
+
+#[test]
+fn what_compose_says_of_a_mistake_shows_no_secret() {
+    let case = Case::new("plain", "");
+    case.stack.set_variables(&[("API_TOKEN", "sesame-4711")]);
+    let path = case.stack.path().join("compose.yml");
+    let text = std::fs::read_to_string(&path).expect("the compose file");
+    let odd =
+        "services:\n  odd:\n    image: shop-program:latest\n    ports: [\"${API_TOKEN}:80:x\"]\n";
+    case.stack.write("compose.yml", &text.replace("services:\n", odd));
+    case.stack.commit("odd");
+    let ran = case.deploy().exits(1).says(&["***"]);
+    assert!(!ran.printed.both().contains("sesame"), "{}", ran.printed.both());
+    let events = case.cutover.run(&["events"]).succeeded().printed.both();
+    assert!(events.contains("***") && !events.contains("sesame"), "{events}");
+}
