@@ -63,7 +63,8 @@ impl App {
             landing,
             watch: length,
         };
-        let plan = plan::look(&wanted, &running.published).await.map_err(|e| e.to_string())?;
+        let mut plan = plan::look(&wanted, &running.published).await.map_err(|e| e.to_string())?;
+        plan.warnings.extend(running.warnings.iter().cloned());
         Ok((running, plan))
     }
 

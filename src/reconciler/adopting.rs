@@ -23,7 +23,13 @@ pub struct Running {
     pub once: Vec<String>,
     /// Which of the public ports Docker publishes, for whom.
     pub published: Vec<Published>,
+    /// What is to be known of the engine first.
+    pub warnings: Vec<String>,
 }
+
+/// With live-restore off, which is Docker's default, an upgrade of Docker takes the site down.
+const NO_LIVE_RESTORE: &str = "Docker's live-restore is off: restarting Docker would stop both \
+    stacks. Put \"live-restore\": true into /etc/docker/daemon.json, then: systemctl reload docker";
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
@@ -89,7 +95,9 @@ pub(super) async fn running(
         made_at: Millis(jiff::Timestamp::now().as_millisecond()),
     };
     let published = docker.published(ports).await.map_err(text)?;
-    Ok(Running { project: rendered.project, record, services, once, published })
+    let is_off = docker.engine().await.map_err(text)?.live_restore == Some(false);
+    let warnings = is_off.then(|| NO_LIVE_RESTORE.to_owned()).into_iter().collect();
+    Ok(Running { project: rendered.project, record, services, once, published, warnings })
 }
 
 /// The operator's own project, and which of these ports Docker publishes for whom.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::harness::engine;
 use crate::harness::fronted::{ADOPT, Fronted};
 use crate::harness::load::{CALLERS, Load, Plan, VISITORS};
+use crate::harness::own_engine::{LiveRestore, OwnEngine};
+use crate::harness::stack::Stack;
 
 #[test]
 fn adopt_shows_a_plan_and_changes_nothing_without_a_yes() {
@@ -63,6 +65,30 @@ fn adopt_takes_over_from_nginx_on_the_host() {
     fronted.run(&["leave", "--yes"]).succeeded();
     let answer = crate::harness::wire::get(nginx.port, "/api/whoami").expect("an answer");
     assert!(answer.header("x-through").is_some(), "not through nginx: {}", answer.head);
+}
+
+/// What `adopt --dry-run` says on an engine of its own.
+fn plan_on(restore: LiveRestore) -> String {
+    let own = OwnEngine::start_with(restore);
+    own.load("shop-program:latest");
+    let stack = Stack::copy("plain");
+    let host = own.host();
+    stack.compose_on(&["-H", &host], &["up", "-d"]).succeeded();
+    let [program, net] = own.prefix();
+    let mut cutover =
+        stack.cutover("").inside(&[&program, &net], &[("DOCKER_HOST", host.as_str())]);
+    cutover.serve();
+    cutover.run(&["adopt", "--dry-run"]).succeeded().printed.both()
+}
+
+#[test]
+fn adopt_warns_where_a_restart_of_docker_would_stop_both_stacks() {
+    let off = plan_on(LiveRestore::Off);
+    for words in ["live-restore is off", "/etc/docker/daemon.json", "systemctl reload docker"] {
+        assert!(off.contains(words), "{off}");
+    }
+    let on = plan_on(LiveRestore::On);
+    assert!(!on.contains("live-restore"), "{on}");
 }
 
 /// A host nginx that owns the public port, in front of the published ports.

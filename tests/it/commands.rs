@@ -233,6 +233,21 @@ fn a_second_daemon_is_refused_and_named_the_first() {
 }
 
 #[test]
+fn a_second_daemon_on_the_same_port_is_refused_and_named_the_first() {
+    let cutover = Cutover::start(None);
+    let mut second = cutover.command(&["serve"]);
+    second.env("CUTOVER_STATE__PATH", cutover.path("other-state"));
+    second.env("CUTOVER_ADMIN__SOCKET", cutover.path("other.sock"));
+    let ended = second.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let port = format!("port {} is taken by", cutover.address.port());
+    assert!(said.contains(&port), "{said}");
+    assert!(said.contains(&format!("pid {}", cutover.pid())), "{said}");
+    assert_eq!(cutover.greens(5), 0);
+}
+
+#[test]
 fn a_rollback_on_a_full_disk_holds_and_survives_a_kill() {
     let disk = SmallDisk::mount("size=3m,mode=0700");
     let mut cutover = Cutover::start(Some(&disk.path));

@@ -9,10 +9,19 @@ use tempfile::TempDir;
 
 use super::{engine, eventually, ports};
 
+/// Whether containers go on without their engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LiveRestore {
+    On,
+    /// As Docker has it by default.
+    Off,
+}
+
 pub(crate) struct OwnEngine {
     folder: TempDir,
     namespace: String,
     daemon: Option<Child>,
+    restore: LiveRestore,
     /// The address inside, which the test can reach.
     pub(crate) address: std::net::Ipv4Addr,
     pub(crate) socket: PathBuf,
@@ -20,6 +29,10 @@ pub(crate) struct OwnEngine {
 
 impl OwnEngine {
     pub(crate) fn start() -> Self {
+        Self::start_with(LiveRestore::On)
+    }
+
+    pub(crate) fn start_with(restore: LiveRestore) -> Self {
         let folder =
             tempfile::Builder::new().prefix("cutover-engine-").tempdir().expect("a folder");
         let namespace = ports::project_name("net");
@@ -36,7 +49,7 @@ impl OwnEngine {
         ip(&["-n", &namespace, "link", "set", &there, "up"]);
         ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         let socket = folder.path().join("docker.sock");
-        let mut own = Self { folder, namespace, daemon: None, address, socket };
+        let mut own = Self { folder, namespace, daemon: None, restore, address, socket };
         own.launch();
         own
     }
@@ -67,7 +80,8 @@ impl OwnEngine {
             .open(path("log"))
             .expect("a log file");
         let daemon = Command::new(program)
-            .args([&net, "dockerd", "--live-restore", "--log-level=warn"])
+            .args([&net, "dockerd", "--log-level=warn"])
+            .arg(format!("--live-restore={}", self.restore == LiveRestore::On))
             .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
             .args(["--pidfile", &path("pid"), "-H", &self.host()])
             .args(["--default-address-pool", "base=10.214.0.0/16,size=24"])
