@@ -57,6 +57,18 @@ fn each_release_sees_the_files_of_its_own_commit() {
 }
 
 #[test]
+fn what_is_not_committed_is_named_and_left_out_unless_it_is_asked_for() {
+    let case = Case::new("read-only-bind", "");
+    case.stack.write("settings/release.env", "SHOP_RELEASE=two\n");
+    let said = case.deploy().succeeded().printed.both();
+    assert!(said.contains("not in this release"), "{said}");
+    assert!(said.contains("settings/release.env"), "{said}");
+    case.serves("one");
+    case.cutover.run(&["deploy", "--at-once", "--dirty"]).succeeded();
+    case.serves("two");
+}
+
+#[test]
 fn a_secret_stands_nowhere_but_in_the_copy_of_its_file() {
     let case = Case::new("secret-env-file", "env_files = [\"secret.env\"]");
     let said = case.deploy().succeeded().printed.both();
