@@ -15,6 +15,7 @@ mod gate;
 mod live;
 mod mailbox;
 mod make;
+mod ports;
 mod recorder;
 mod reload;
 mod settle;
@@ -46,6 +47,7 @@ pub use cut_back::Recorded;
 pub use endpoints::Endpoints;
 pub use gate::{Closing, HoldGuard, HoldLimits, HoldLost, Turned, first_hold};
 pub use make::DeployRequest;
+pub use ports::Carried;
 
 pub use crate::reconciler::{Again, Mode, Tree};
 
@@ -64,6 +66,8 @@ pub struct AppSettings {
     pub spec: AppSpec,
     /// The public ports that its clients come in on.
     pub ports: Vec<u16>,
+    /// The public ports whose connections are carried.
+    pub carried: Vec<Carried>,
     /// Its compose file, for a compose app.
     pub stack: Option<StackSettings>,
     /// The recipe of a rollout.

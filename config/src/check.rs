@@ -24,6 +24,7 @@ mod proofs;
 mod proxy;
 mod rollout;
 mod routes;
+mod tcp;
 
 /// What the text does not say: where it stands, and what the service manager handed over.
 pub(crate) struct Surroundings {

@@ -22,7 +22,7 @@ mod smoke;
 pub use app::{
     App, AppKind, Compose, Contact, ContactEvent, Endpoints, HostName, Migrations, NetworkClass,
     PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout, RolloutStep, Route, StatusRange,
-    Transport, VolumeClass,
+    TcpPort, Transport, VolumeClass,
 };
 pub use database::{
     Backup, Database, DatabaseAt, Expected, Integrity, Keep, RestorePoint, SpaceCheck,

@@ -12,7 +12,8 @@ mod app;
 mod database;
 
 pub(crate) use app::{
-    RawApp, RawContact, RawEndpoints, RawMigrations, RawProbe, RawRollout, RawRoute, RawStep, Words,
+    RawApp, RawContact, RawEndpoints, RawMigrations, RawProbe, RawRollout, RawRoute, RawStep,
+    RawTcp, Words,
 };
 pub(crate) use database::{RawBackup, RawDatabase, RawIntegrity, RawSmoke, RawVariable};
 

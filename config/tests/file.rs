@@ -58,6 +58,30 @@ fn the_file_of_the_manual_is_good_and_says_what_has_no_effect() {
 }
 
 #[test]
+fn ports_by_connection_lead_somewhere_and_overlap_nothing() {
+    let tcp = |keys: &str| format!("{ROUTE}\nshared = [\"db\"]\n[[apps.shop.tcp]]\n{keys}");
+    let good = compose(&tcp("listen = \"0.0.0.0:1883\"\nservice = \"broker\"\nport = 1883"));
+    let (config, _) = parse(&good, &[]).unwrap();
+    let port = &config.apps.values().next().unwrap().tcp[0];
+    assert_eq!((port.listen.len(), port.service.as_str(), port.port), (1, "broker", Some(1883)));
+    for (keys, wrong) in [
+        ("listen = \"0.0.0.0:80\"\nservice = \"broker\"\nport = 1", "0.0.0.0:80 is taken twice"),
+        ("listen = \"127.0.0.1:80\"\nservice = \"broker\"\nport = 1", "overlaps with"),
+        ("listen = \"0.0.0.0:1883\"\nservice = \"broker\"", "the port inside the container"),
+        ("listen = \"0.0.0.0:1883\"\nservice = \"db\"\nport = 1", "runs once"),
+        ("listen = \"0.0.0.0:1883\"\nport = 1", "does not say where it leads"),
+        ("service = \"broker\"\nport = 1", "does not say where clients connect"),
+    ] {
+        let text = refused(&compose(&tcp(keys)));
+        assert!(text.contains(wrong), "{keys}: {text}");
+    }
+    let text = refused(&compose(&format!("{ROUTE}\nports = {{ 1883 = \"tcp\" }}")));
+    assert!(text.contains("[[apps.NAME.tcp]]"), "{text}");
+    let fixed = with("[[apps.demo.tcp]]\nlisten = \"127.0.0.1:1883\"\nservice = \"web\"");
+    assert_eq!(parse(&fixed, &[]).unwrap().0.apps.values().next().unwrap().tcp[0].port, None);
+}
+
+#[test]
 fn the_path_of_a_balancer_is_a_path() {
     let (config, _) = parse(&with("[proxy]\nbalancer_path = \"/balancer\""), &[]).unwrap();
     assert_eq!(config.proxy.balancer_path.as_deref(), Some("/balancer"));

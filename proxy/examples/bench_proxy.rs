@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         colors: ByColor { blue: color.clone(), green: color },
         sticky: Sticky::Cookie(CookieSpec::default()),
         deadlines: Deadlines::default(),
+        ports: Vec::new(),
     };
     let mut settings = ProxySettings::new(vec![listen], [7; 32]);
     settings.workers = NonZeroUsize::MIN;

@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 
 pub(crate) use body::{Answer, Upload};
 pub(crate) use headers::was_forwarded;
+pub(crate) use held::wait;
 
 use crate::client::{self, Choice, Preview};
 use crate::error::Fault;

@@ -38,10 +38,12 @@ pub use switch::{InFlight, Switch};
 use client::Keys;
 use error::pages::Pages;
 use message::{
-    AppDrained, Drain, DrainApp, Drained, Gate, GateChange, Gated, Outcomes, OwnPages, Streams,
+    AppDrained, Drain, DrainApp, Drained, Gate, GateChange, Gated, Outcomes, OwnPages, PortSpec,
+    Streams,
 };
 use switch::Board;
-use worker::{Held, Order, Shared, Worker, listener};
+use worker::port::To;
+use worker::{Held, Order, Serves, Shared, Worker, listener};
 
 /// Orders that one worker has not yet looked at; there is one for each color address of each app.
 const ORDERS: usize = 256;
@@ -159,9 +161,38 @@ impl Proxy {
     ) -> Result<SocketAddr, StartError> {
         let listener = listener::exclusive(address)?;
         let bound = listener.local_addr().map_err(StartError::Runtime)?;
-        let order = Order::Listen(Held { listener, forced: Some(Arc::new((app, color))), stop });
+        let order =
+            Order::Listen(Held { listener, serves: Serves::Color(Arc::new((app, color))), stop });
         let full = || std::io::Error::other("the worker does not take orders");
         let sender = self.orders.first().ok_or_else(full).map_err(StartError::Runtime)?;
+        sender.try_send(order).map_err(|_| StartError::Runtime(full()))?;
+        Ok(bound)
+    }
+
+    /// Adds a public port whose connections are carried to a service of the app's stable color; the
+    /// app's table names the service in [`message::AppSpec::ports`]. Returns the address, whose
+    /// port may have been chosen by the kernel. It ends with `stop` or when the proxy stops.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] when the address is taken, with its owner where that can be known.
+    pub fn add_port(
+        &self,
+        app: AppName,
+        port: PortSpec,
+        address: SocketAddr,
+        stop: CancellationToken,
+    ) -> Result<SocketAddr, StartError> {
+        let listener = listener::exclusive(address)?;
+        let bound = listener.local_addr().map_err(StartError::Runtime)?;
+        let order = Order::Listen(Held {
+            listener,
+            serves: Serves::Port(Arc::new(To { app, port })),
+            stop,
+        });
+        let full = || std::io::Error::other("the worker does not take orders");
+        // One worker for each port: they are spread by their numbers.
+        let at = usize::from(bound.port()) % self.orders.len().max(1);
+        let sender = self.orders.get(at).ok_or_else(full).map_err(StartError::Runtime)?;
         sender.try_send(order).map_err(|_| StartError::Runtime(full()))?;
         Ok(bound)
     }

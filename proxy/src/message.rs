@@ -112,6 +112,18 @@ pub struct AppSpec {
     pub sticky: Sticky,
     /// The deadlines of the app's requests.
     pub deadlines: Deadlines,
+    /// Which services are reached by connection, beside routes; see [`crate::Proxy::add_port`].
+    #[serde(default)]
+    pub ports: Vec<PortSpec>,
+}
+
+/// A service whose public port is carried by connection to the stable color, whatever it speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSpec {
+    /// The service.
+    pub service: ServiceName,
+    /// The port inside the container; 0 for static endpoints, which bring their own.
+    pub port: u16,
 }
 
 /// What runs in one color.

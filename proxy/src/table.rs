@@ -45,6 +45,8 @@ pub(crate) struct AppTable {
     pub(crate) split_generation: Generation,
     /// In the order of `spec.routes`.
     pub(crate) routes: Vec<RouteTable>,
+    /// In the order of `spec.ports`.
+    pub(crate) ports: Vec<ByColor<Arc<Upstream>>>,
     /// The app's routes by path alone, for the colors' own addresses.
     pub(crate) paths: PathIndex,
     pub(crate) colors: ByColor<ColorTable>,
@@ -72,8 +74,8 @@ pub(crate) struct ColorTable {
 impl AppTable {
     /// Every endpoint that a route leads to, in both colors; one may come more than once.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        let upstreams =
-            self.routes.iter().flat_map(|route| [&route.upstreams.blue, &route.upstreams.green]);
+        let routes = self.routes.iter().map(|route| &route.upstreams);
+        let upstreams = routes.chain(&self.ports).flat_map(|both| [&both.blue, &both.green]);
         upstreams.flat_map(|upstream| &upstream.endpoints)
     }
 

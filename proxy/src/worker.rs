@@ -10,6 +10,7 @@ pub(crate) mod framing;
 pub(crate) mod inbound;
 pub(crate) mod lease;
 pub(crate) mod listener;
+pub(crate) mod port;
 pub(crate) mod watch;
 
 use std::io;
@@ -97,9 +98,19 @@ pub(crate) struct Local {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) listener: StdListener,
-    /// Every request of it goes to this color.
-    pub(crate) forced: Option<Arc<(AppName, Color)>>,
+    pub(crate) serves: Serves,
     pub(crate) stop: CancellationToken,
+}
+
+/// What a socket is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Serves {
+    /// Requests, routed by the table.
+    Routes,
+    /// Requests that all go to one color of one app.
+    Color(Arc<(AppName, Color)>),
+    /// Connections that are carried to a service.
+    Port(Arc<port::To>),
 }
 
 /// Sent to a running worker.
@@ -165,7 +176,7 @@ pub(crate) fn run(
     mut orders: mpsc::Receiver<Order>,
 ) {
     let shared = &worker.shared;
-    let hold = |listener| Held { listener, forced: None, stop: shared.stop.clone() };
+    let hold = |listener| Held { listener, serves: Serves::Routes, stop: shared.stop.clone() };
     let mut held: Vec<Held> = listeners.into_iter().map(hold).collect();
     loop {
         // The worker's state is made for it: its locks are taken over poisoned, its counts go up
@@ -257,12 +268,20 @@ fn sweep_pools(worker: &Worker) {
 fn listen(worker: &Arc<Worker>, held: &Held) {
     match held.listener.try_clone().and_then(TcpListener::from_std) {
         Ok(listener) => {
-            let (worker, forced, stop) = (worker.clone(), held.forced.clone(), held.stop.clone());
-            // The task ends with `stop`, or with the worker's runtime.
+            let (worker, serves, stop) = (worker.clone(), held.serves.clone(), held.stop.clone());
+            // The task ends with `stop`, when the proxy stops, or with the worker's runtime.
             tokio::spawn(async move {
+                let accepting = async {
+                    match serves {
+                        Serves::Routes => accept(&worker, &listener, None).await,
+                        Serves::Color(color) => accept(&worker, &listener, Some(color)).await,
+                        Serves::Port(to) => port::accept(&worker, &listener, &to).await,
+                    }
+                };
                 tokio::select! {
-                    () = accept(&worker, &listener, forced) => {}
+                    () = accepting => {}
                     () = stop.cancelled() => {}
+                    () = worker.shared.stop.cancelled() => {}
                 }
             });
         }

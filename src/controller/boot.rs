@@ -229,6 +229,7 @@ impl App {
             app.end_interrupted();
             app.keep_rule();
         }
+        app.open_ports();
         tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
         if is_trusted {
             tasks.spawn(Arc::clone(&app).tend_habits(stop.clone()));

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cutover_model::{Actor, ByColor, Color, Fact, LineLevel, ReleaseId, ReleaseState, ServiceName};
-use cutover_proxy::message::{Change, EndpointSpec, Publish, RouteSpec};
+use cutover_proxy::message::{AppSpec, Change, EndpointSpec, Publish};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,7 @@ impl App {
         }
         // Held over the publish, which touches memory only: what is kept is what was published.
         let settings = self.settings();
-        let mut changes = endpoint_changes(&settings.spec.routes, color, &found);
+        let mut changes = endpoint_changes(&settings.spec, color, &found);
         let release = *self.state().colors.get(color);
         changes.push(Change::Release { color, release });
         *kept.get_mut(color) = found;
@@ -232,13 +232,11 @@ impl App {
     }
 }
 
-/// What the table is told of a color's endpoints: those of the services that routes name.
-pub(super) fn endpoint_changes(
-    routes: &[RouteSpec],
-    color: Color,
-    found: &Endpoints,
-) -> Vec<Change> {
-    let services: BTreeSet<&ServiceName> = routes.iter().map(|route| &route.service).collect();
+/// What the table is told of a color's endpoints: those of the services that routes and ports name.
+pub(super) fn endpoint_changes(spec: &AppSpec, color: Color, found: &Endpoints) -> Vec<Change> {
+    let routed = spec.routes.iter().map(|route| &route.service);
+    let carried = spec.ports.iter().map(|port| &port.service);
+    let services: BTreeSet<&ServiceName> = routed.chain(carried).collect();
     let change = |service: &ServiceName| {
         let endpoints = specs(found.get(service).map_or(&[], Vec::as_slice));
         Change::Endpoints { color, service: service.clone(), endpoints }

@@ -28,7 +28,7 @@ impl App {
         for color in Color::BOTH {
             match settings.kind {
                 AppKind::Compose => {
-                    changes.extend(endpoint_changes(&spec.routes, color, known.get(color)));
+                    changes.extend(endpoint_changes(spec, color, known.get(color)));
                 }
                 AppKind::Static => {
                     let upstreams = spec.colors.get(color).upstreams.clone();

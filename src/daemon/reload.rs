@@ -152,6 +152,9 @@ fn apps_need_restart(now: &[AppSettings], new: &[AppSettings]) -> Vec<String> {
         if before.ports != app.ports {
             parts.push(format!("[apps.{}] is reached by other ports", app.app));
         }
+        if before.carried != app.carried {
+            parts.push(format!("[[apps.{}.tcp]]", app.app));
+        }
         let others = now.iter().filter(|known| known.app != app.app);
         for other in others.filter(|other| other.spec.routes.iter().any(|r| has(app, r))) {
             parts.push(format!("a route goes from \"{}\" to \"{}\"", other.app, app.app));

@@ -9,12 +9,12 @@ use std::path::Path;
 use cutover_config::{self as config, Config};
 use cutover_model::{AppKind, AppName, ByColor, Color, Salt, ServiceName, Split, Step};
 use cutover_proxy::message::{
-    AppSpec, ColorSpec, CookieSpec, Deadlines, EndpointSpec, RouteSpec, SameSite, Secure, Sticky,
-    StripPrefix,
+    AppSpec, ColorSpec, CookieSpec, Deadlines, EndpointSpec, PortSpec, RouteSpec, SameSite, Secure,
+    Sticky, StripPrefix,
 };
 use cutover_proxy::{Cidr, Connections, ProxySettings};
 
-use crate::controller::{AppSettings, MigrationSettings, Prepared, ProbeSettings};
+use crate::controller::{AppSettings, Carried, MigrationSettings, Prepared, ProbeSettings};
 use crate::host::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClass};
 
 /// What the data plane is told.
@@ -80,6 +80,7 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
         kind,
         spec: spec(config, name, app),
         ports: ports(config, app),
+        carried: carried(app),
         stack,
         steps: app.rollout.steps.iter().map(step).collect(),
         max_error_rate: app.rollout.max_error_rate,
@@ -140,7 +141,22 @@ fn spec(config: &Config, name: &AppName, app: &config::App) -> AppSpec {
             answer: timeouts.upstream_response,
             progress: timeouts.upstream_progress,
         },
+        ports: app.tcp.iter().map(port_spec).collect(),
     }
+}
+
+fn port_spec(from: &config::TcpPort) -> PortSpec {
+    PortSpec { service: from.service.clone(), port: from.port.unwrap_or(0) }
+}
+
+/// Each address at which connections are carried, and where to.
+fn carried(app: &config::App) -> Vec<Carried> {
+    let of = |port: &config::TcpPort| {
+        let to = port_spec(port);
+        let addresses = port.listen.clone().into_iter();
+        addresses.map(move |address| Carried { address, to: to.clone() })
+    };
+    app.tcp.iter().flat_map(of).collect()
 }
 
 fn fixed(addresses: &[std::net::SocketAddr]) -> Vec<EndpointSpec> {
@@ -223,6 +239,8 @@ fn stack(
         (key.to_string(), class)
     };
     stack.ports = compose.ports.iter().map(port).collect();
+    let inside = |port: &config::TcpPort| Some(format!("{}:{}", port.service, port.port?));
+    stack.ports.extend(app.tcp.iter().filter_map(inside).map(|key| (key, PortClass::Tcp)));
     let network = |(name, class): (&String, &config::NetworkClass)| {
         let class = match class {
             config::NetworkClass::Join => NetworkClass::Join,

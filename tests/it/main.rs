@@ -8,5 +8,6 @@ mod demo;
 mod full_disk;
 mod gate;
 mod init;
+mod ports;
 mod reload;
 mod tidy;

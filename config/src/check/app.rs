@@ -7,7 +7,7 @@ use cutover_model::AppName;
 
 use super::{
     Surroundings, compose, contacts, database, duration, endpoints, no_effect, proofs, rollout,
-    routes,
+    routes, tcp,
 };
 use crate::checked::{Admin, App, AppKind, Listener, Probe, StatusRange, Sticky};
 use crate::problem::Sink;
@@ -50,6 +50,7 @@ pub(super) fn check_all(
         }
     }
     routes::refuse_twins(named, sink);
+    tcp::refuse_twins(raw, listeners, admin, sink);
     apps
 }
 
@@ -82,6 +83,7 @@ fn check(entry: &Named<RawApp>, outside: &Outside<'_>, sticky: &Sticky, sink: &m
     }
     let app = App {
         routes: routes::check(raw, place, &kind, outside.listeners, sink),
+        tcp: tcp::check(raw, &kind, sink),
         kind,
         sticky: own_sticky.map_or_else(|| sticky.clone(), |at| at.value.clone()),
         probe: probe(raw.probe.as_ref().map(|at| &at.value), outside.listeners, sink),

@@ -84,9 +84,10 @@ fn ports(raw: &Keyed<PortClass>, sink: &mut Sink) -> BTreeMap<PortKey, PortClass
         match PortKey::from_text(&entry.name.value) {
             Ok(key) => {
                 if entry.item.value == PortClass::Tcp {
-                    sink.wrong(&entry.item.place, "not yet: forwarding a port by connection").hint(
-                        "list the service under `shared`, so that it keeps its port; or write \
-                             \"drop\" if nobody needs it",
+                    let what = "a port that is carried by connection has a section of its own";
+                    sink.wrong(&entry.item.place, what).hint(
+                        "add [[apps.NAME.tcp]] with listen = \"0.0.0.0:1883\", service and port, \
+                         and leave it out here: the address must be known before compose is read",
                     );
                 }
                 ports.insert(key, entry.item.value);

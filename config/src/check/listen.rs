@@ -102,7 +102,7 @@ pub(super) fn admin(
     Admin { socket, http: address(http), metrics: address(metrics) }
 }
 
-fn refuse_overlap(
+pub(super) fn refuse_overlap(
     place: &crate::tree::Place,
     new: SocketAddr,
     taken: &crate::tree::Place,

@@ -24,6 +24,8 @@ pub struct App {
     pub kind: AppKind,
     /// Which requests are its; at least one.
     pub routes: Vec<Route>,
+    /// Public ports that are carried by connection.
+    pub tcp: Vec<TcpPort>,
     /// How its clients are known again: its own choice or that of `[proxy]`.
     pub sticky: Sticky,
     /// How readiness is asked.
@@ -64,6 +66,17 @@ impl App {
         // Of equals the first one in the file wins, as `max_by_key` keeps the last one of a list.
         self.routes.iter().rev().filter(fits).max_by_key(|route| route.path.as_str().len())
     }
+}
+
+/// Public ports of one service that are carried by connection to the stable color.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TcpPort {
+    /// Where clients connect.
+    pub listen: Vec<SocketAddr>,
+    /// The service.
+    pub service: ServiceName,
+    /// The port inside the container; `None` for fixed endpoints.
+    pub port: Option<u16>,
 }
 
 /// Where an app's stacks come from.
@@ -162,7 +175,7 @@ impl fmt::Display for PortKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortClass {
-    /// Forwarded to the stable color by connection. Refused by this version.
+    /// Carried by connection: refused here, since it has a section of its own with its address.
     Tcp,
     /// Not published any more.
     Drop,

@@ -34,6 +34,8 @@ section! {
         volumes: Keyed<VolumeClass>,
         /// What becomes of published ports without a route: "9229", "5353/udp", or "service:port".
         ports: Keyed<PortClass>,
+        /// Public ports that are carried by connection to the stable color, whatever they speak.
+        tcp: Vec<At<RawTcp>>,
         /// What becomes of each network that is not the app's own.
         networks: Keyed<NetworkClass>,
         /// Variables of the compose file that may be missing.
@@ -93,6 +95,20 @@ section! {
         strip_prefix: bool,
         /// What the service speaks. Default: http1; others not yet.
         protocol: Protocol,
+    }
+}
+
+section! {
+    /// A public port that is carried by connection to the stable color.
+    RawTcp {
+        /// One address or a list of them, each with a port.
+        #[schemars(required)]
+        listen: OneOrMany<Address>,
+        /// The service.
+        #[schemars(required)]
+        service: String,
+        /// The port inside the container; not for fixed endpoints.
+        port: Port,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::error::Fault;
 use crate::gate::{Entry, Turn, Waiting};
 use crate::worker::inbound::Inbound;
 use crate::worker::lease::Lease;
-use crate::worker::watch::Stage;
+use crate::worker::watch::{Stage, Watch};
 
 /// Between two looks whether the client of a waiting request is still there.
 const LOOK: Duration = Duration::from_millis(250);
@@ -57,18 +57,18 @@ pub(super) async fn pass(
         Entry::Wait(waiting) => {
             // Who drains is not kept waiting by it.
             drop(lease);
-            wait(inbound, waiting).await.map(Passed::Again)
+            wait(&inbound.watch, waiting).await.map(Passed::Again)
         }
     }
 }
 
 /// Waits for the turn; ends early with the connection, with the time, or with the client.
-async fn wait(inbound: &Inbound, mut waiting: Waiting) -> Result<Turn, Fault> {
-    let watch = &inbound.watch;
+pub(crate) async fn wait(watch: &Watch, mut waiting: Waiting) -> Result<Turn, Fault> {
     let mut time_is_up = pin!(tokio::time::sleep_until(waiting.until.into()));
     watch.begin_waiting();
     watch.arm(Stage::Gate, LOOK);
     let ended = std::future::poll_fn(|cx| {
+        watch.register(cx.waker());
         if let Poll::Ready(turn) = waiting.poll_turn(cx) {
             return Poll::Ready(turn.ok_or(Fault::Ended).map(Some));
         }

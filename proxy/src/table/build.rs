@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cutover_model::{AppName, Color, Generation, ReleaseId};
+use cutover_model::{AppName, Color, Generation, ReleaseId, ServiceName};
 
 use super::routes::{Place, normal};
 use super::{AppTable, ColorTable, Leases, PathIndex, RouteIndex, RouteTable, Table};
 use crate::gate::Gates;
-use crate::message::{AppSpec, ByColor, Change, ColorSpec, Refused, RouteSpec};
+use crate::message::{AppSpec, ByColor, Change, ColorSpec, PortSpec, Refused, RouteSpec};
 use crate::signals::Series;
 use crate::upstream::{Endpoint, Upstream};
 
@@ -196,6 +196,9 @@ fn app_table(
     let mut known = before.map(endpoints).unwrap_or_default();
     let routes: Vec<RouteTable> =
         spec.routes.iter().map(|route| route_table(registry, &spec, route, &mut known)).collect();
+    let carried =
+        |port: &PortSpec| upstreams(registry, &spec, &port.service, port.port, &mut known);
+    let ports = spec.ports.iter().map(carried).collect();
     let mut paths = PathIndex::default();
     for (number, route) in spec.routes.iter().enumerate() {
         // Two hosts may have the same path: on a color's own address the first one answers.
@@ -211,7 +214,7 @@ fn app_table(
     };
     let colors = ByColor { blue: color(Color::Blue), green: color(Color::Green) };
     let gate = registry.gates.of(&spec.app);
-    AppTable { split_generation, routes, paths, colors, gate, spec }
+    AppTable { split_generation, routes, ports, paths, colors, gate, spec }
 }
 
 type Known = HashMap<(String, SocketAddr), Arc<Endpoint>>;
@@ -219,12 +222,8 @@ type Known = HashMap<(String, SocketAddr), Arc<Endpoint>>;
 /// Every endpoint of an app's table by what it is.
 pub(crate) fn endpoints(table: &AppTable) -> Known {
     let mut known = Known::new();
-    for route in &table.routes {
-        for color in Color::BOTH {
-            for endpoint in &route.upstreams.get(color).endpoints {
-                known.insert((endpoint.id.clone(), endpoint.address), endpoint.clone());
-            }
-        }
+    for endpoint in table.endpoints() {
+        known.insert((endpoint.id.clone(), endpoint.address), endpoint.clone());
     }
     known
 }
@@ -235,12 +234,27 @@ fn route_table(
     route: &RouteSpec,
     known: &mut Known,
 ) -> RouteTable {
+    RouteTable {
+        prefix: normal(&route.path).into(),
+        strip: route.strip_prefix,
+        upstreams: upstreams(registry, spec, &route.service, route.port, known),
+    }
+}
+
+/// The endpoints of a service in both colors; `port` is that of endpoints that bring none.
+fn upstreams(
+    registry: &Registry,
+    spec: &AppSpec,
+    service: &ServiceName,
+    port: u16,
+    known: &mut Known,
+) -> ByColor<Arc<Upstream>> {
     let mut upstream = |color: &ColorSpec| {
-        let specs = color.upstreams.get(&route.service).map(Vec::as_slice).unwrap_or_default();
+        let specs = color.upstreams.get(service).map(Vec::as_slice).unwrap_or_default();
         let endpoints = specs
             .iter()
             .map(|endpoint| {
-                let address = SocketAddr::new(endpoint.ip, endpoint.port.unwrap_or(route.port));
+                let address = SocketAddr::new(endpoint.ip, endpoint.port.unwrap_or(port));
                 let fresh = || Endpoint::new(endpoint.id.clone(), address, registry.workers);
                 known
                     .entry((endpoint.id.clone(), address))
@@ -250,14 +264,7 @@ fn route_table(
             .collect();
         Arc::new(Upstream::new(endpoints, registry.workers))
     };
-    RouteTable {
-        prefix: normal(&route.path).into(),
-        strip: route.strip_prefix,
-        upstreams: ByColor {
-            blue: upstream(&spec.colors.blue),
-            green: upstream(&spec.colors.green),
-        },
-    }
+    ByColor { blue: upstream(&spec.colors.blue), green: upstream(&spec.colors.green) }
 }
 
 /// The same table with new leases for one app: the old ones only fall from now on. The generation

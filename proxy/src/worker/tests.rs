@@ -80,6 +80,7 @@ fn shop(endpoint: SocketAddr) -> AppSpec {
         colors: ByColor { blue: color(1), green: color(2) },
         sticky: Sticky::Cookie(CookieSpec::default()),
         deadlines: Deadlines::default(),
+        ports: Vec::new(),
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn spec(name: &str, blue: &[SocketAddr], green: &[SocketAddr]) -> App
         colors: ByColor { blue: color(blue, 1), green: color(green, 2) },
         sticky: Sticky::Cookie(CookieSpec::default()),
         deadlines: Deadlines::default(),
+        ports: Vec::new(),
     }
 }
 

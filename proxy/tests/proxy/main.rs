@@ -15,6 +15,7 @@ mod headers;
 mod listening;
 mod pages;
 mod pooling;
+mod ports;
 mod routing;
 mod streaming;
 mod switching;

@@ -82,8 +82,8 @@ pub enum ComposeProblem {
     #[error(
         "the service {service} publishes port {published}, which no route leads to ({service}, \
          port {target}). Both copies cannot have it. Add a route with service = \"{service}\" and \
-         port = {target}; or list the service as shared; or write under ports: \"{key}\" = \
-         \"drop\""
+         port = {target}; or carry it by connection with a section tcp of the app; or list the \
+         service as shared; or write under ports: \"{key}\" = \"drop\""
     )]
     UnclassifiedPort {
         /// The service.
