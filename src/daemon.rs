@@ -12,6 +12,7 @@ pub mod pages;
 pub mod ports;
 pub mod reload;
 pub mod settings;
+pub mod signals;
 pub mod socket;
 pub mod tables;
 
@@ -24,7 +25,6 @@ use anyhow::Context as _;
 use cutover_config::Config;
 use cutover_model::{AppKind, ByColor, Color};
 use cutover_proxy::Proxy;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +36,7 @@ use crate::journal::{Journal, Options, disk, reserve};
 use crate::reconciler::Reconciler;
 
 use reload::Reload;
+use signals::Signals;
 
 /// How long a call waits for the disk.
 const DISK: Duration = Duration::from_secs(5);
@@ -162,13 +163,8 @@ impl Daemon {
 
     /// Tells the service manager that it is ready and waits for TERM or INT, then ends in order; a
     /// second one ends at once. HUP reads the file again; USR1 and USR2 do nothing.
-    ///
-    /// # Errors
-    /// When no signal can be waited for.
-    pub async fn run_until_signal(self) -> anyhow::Result<()> {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let others = Others::listen()?;
+    pub async fn run_until_signal(self, signals: Signals) {
+        let Signals { mut end, others } = signals;
         self.tasks.spawn(others.follow(
             Arc::clone(&self.reload),
             self.controller.clone(),
@@ -176,17 +172,12 @@ impl Daemon {
         ));
         self.tasks.spawn(watchdog(self.controller.clone(), self.stop.clone()));
         told(inherit::ready(&self.status()));
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
+        end.recv().await;
         told(inherit::stopping(self.reload.drain() + GOODBYE));
         tokio::select! {
             () = self.shut_down() => {}
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            () = end.recv() => {}
         }
-        Ok(())
     }
 
     /// One line for `systemctl status`.
@@ -204,47 +195,6 @@ impl Daemon {
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in {GOODBYE:?}");
-        }
-    }
-}
-
-/// The signals that end nothing.
-struct Others {
-    reload: Signal,
-    first: Signal,
-    second: Signal,
-}
-
-impl Others {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            reload: signal(SignalKind::hangup())?,
-            first: signal(SignalKind::user_defined1())?,
-            second: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    async fn follow(
-        mut self,
-        reload: Arc<Reload>,
-        controller: Controller,
-        stop: CancellationToken,
-    ) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = self.reload.recv() => {
-                    told(inherit::reloading());
-                    let (reload, controller) = (Arc::clone(&reload), controller.clone());
-                    let run = tokio::task::spawn_blocking(move || reload.run(&controller));
-                    if let Err(error) = run.await {
-                        tracing::error!(%error, "reading the file again panicked");
-                    }
-                    told(inherit::ready("serves; HUP was the last signal"));
-                }
-                _ = self.first.recv() => tracing::info!("USR1 has no meaning here"),
-                _ = self.second.recv() => tracing::info!("USR2 has no meaning here"),
-            }
         }
     }
 }

@@ -15,6 +15,28 @@ fn rewrite(cutover: &Cutover, change: impl Fn(&str) -> String) {
     std::fs::write(path, change(&text)).unwrap();
 }
 
+/// Whether a process has a handler of its own for a signal.
+fn catches(pid: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal - 1)) != 0
+}
+
+#[test]
+fn signals_are_listened_for_before_anything_is_begun() {
+    let mut cutover = Cutover::start(None);
+    cutover.kill();
+    std::fs::remove_dir_all(cutover.path("state")).unwrap();
+    let mut serve = cutover.command(&["serve"]).spawn().unwrap();
+    // The state folder is the first thing that a start makes; the socket comes much later.
+    until("the start begins", || cutover.path("state").exists());
+    for (name, number) in [("HUP", 1), ("INT", 2), ("USR1", 10), ("USR2", 12), ("TERM", 15)] {
+        assert!(catches(serve.id(), number), "{name} would end it");
+    }
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+}
+
 /// The file with the app below `/new` and nowhere else.
 fn moved(text: &str) -> String {
     let route = "service = \"web\"\n";

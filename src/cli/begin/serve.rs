@@ -11,6 +11,7 @@ use super::check::FILE;
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::session::Session;
+use crate::daemon::signals::Signals;
 use crate::daemon::{Daemon, ServeOptions};
 
 /// The arguments.
@@ -32,6 +33,7 @@ pub struct Args {
 /// # Errors
 /// What keeps the daemon from starting.
 pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
+    let mut signals = Signals::listen().context("signals cannot be waited for")?;
     let file = session.global.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
     let loaded = match cutover_config::load(&file, std::env::vars()) {
         Ok(loaded) => loaded,
@@ -50,14 +52,18 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         config.admin.socket.clone_from(socket);
     }
     let inherited = session.inherited().context("the sockets that were handed over")?;
-    let daemon =
-        Daemon::start(config, ServeOptions { file, start_on: args.start_on, inherited }).await?;
+    let options = ServeOptions { file, start_on: args.start_on, inherited };
+    let Some(daemon) = signals.unless_ended(Daemon::start(config, options)).await else {
+        session.out.talk("cutover: ended by a signal before it had started");
+        return Ok(Exit::Failed);
+    };
+    let daemon = daemon?;
     let listen: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
     let (listen, socket) = (listen.join(", "), daemon.socket.display().to_string());
     session.out.text(&format!("cutover listens on {listen}; commands come in by {socket}"));
     let schema = "cutover.serving/1";
     session.out.value(&serde_json::json!({"schema": schema, "listen": listen, "socket": socket}));
-    daemon.run_until_signal().await?;
+    daemon.run_until_signal(signals).await;
     Ok(Exit::Done)
 }
 
