@@ -20,6 +20,7 @@ mod images;
 mod logs;
 mod networks;
 mod published;
+mod stream;
 
 pub use containers::{Attached, Container, Filter, Health, State, label};
 pub use events::{Events, Notice, Watch};
@@ -28,6 +29,7 @@ pub use images::Image;
 pub use logs::{LogLine, Source};
 pub use networks::{Found, Network};
 pub use published::Published;
+pub use stream::Streamed;
 
 /// How long a question to the engine may take.
 const ASK: Duration = Duration::from_secs(10);

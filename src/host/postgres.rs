@@ -7,16 +7,30 @@
 //! INVARIANT: nothing is restored into the live database, and nothing is dropped that does not
 //! carry this installation's mark or claim.
 
+pub mod archive;
+pub mod build;
 pub mod claims;
 mod connect;
+pub mod contents;
 mod error;
 pub mod facts;
+pub mod fence;
+pub mod gate;
+pub mod loss;
 pub mod names;
+pub mod preflight;
+pub mod properties;
 pub mod recover;
+pub mod swap;
+pub mod verify;
 
+pub use archive::{Owners, Sealed};
 pub use claims::Whose;
 pub use connect::{Located, Lookup, Password, Reach, Server, Session};
+pub use contents::{Contents, Snapshot};
 pub use error::{Again, DbError, Fault};
 pub use facts::{DatabaseFacts, RoleFacts, ServerFacts, SessionSeen};
 pub use names::{DbName, Installation, Kind, Made, Marker, NameError};
+pub use properties::Properties;
 pub use recover::Scope;
+pub use swap::{Side, Swap, Swapped};

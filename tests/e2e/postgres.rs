@@ -1,5 +1,8 @@
 //! The hands on a database, on a real server: found, asked, and every way it is not let in.
 
+mod archive;
+mod swap;
+
 use std::time::Duration;
 
 use cutover::host::postgres::claims::{self, Whose};

@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cutover_model::{OperationId, ServiceName};
+use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, RowStream, SimpleQueryMessage};
 
 use super::error::{DbError, causes};
 use super::names::{DbName, Installation};
@@ -329,6 +330,53 @@ impl Session {
     pub(super) async fn run(&self, what: &str, limit: Duration, sql: &str) -> Result<(), DbError> {
         self.limited(what, limit).await?;
         self.within(what, limit, self.client.batch_execute(sql)).await
+    }
+
+    /// Asks one statement of the operator's: how many rows it gives, and the first column of the
+    /// first one as text. Rows are counted as they come and not kept.
+    pub(super) async fn table(
+        &self,
+        what: &str,
+        limit: Duration,
+        sql: &str,
+    ) -> Result<(u64, Option<String>), DbError> {
+        self.limited(what, limit).await?;
+        // Preparing refuses a text with more than one statement.
+        self.within(what, limit, self.client.prepare(sql)).await?;
+        let asked = async {
+            let stream = self.client.simple_query_raw(sql).await?;
+            tokio::pin!(stream);
+            let (mut rows, mut first) = (0, None);
+            while let Some(message) = stream.next().await {
+                if let SimpleQueryMessage::Row(row) = message? {
+                    if rows == 0 {
+                        first = row.try_get(0)?.map(str::to_owned);
+                    }
+                    rows += 1;
+                }
+            }
+            Ok((rows, first))
+        };
+        self.within(what, limit, asked).await
+    }
+
+    /// Asks for rows that are too many to keep.
+    pub(super) async fn stream(
+        &self,
+        what: &str,
+        limit: Duration,
+        sql: &str,
+    ) -> Result<RowStream, DbError> {
+        self.limited(what, limit).await?;
+        let none: [&(dyn ToSql + Sync); 0] = [];
+        self.within(what, limit, self.client.query_raw(sql, none)).await
+    }
+
+    /// Takes back the transaction, if one is open, broken or not.
+    pub(super) async fn rollback(&self) -> Result<(), DbError> {
+        // What was set inside goes with it, so the limit is not known any more.
+        self.limit.store(0, Ordering::Relaxed);
+        self.within("taking back a transaction", ASK, self.client.batch_execute("ROLLBACK")).await
     }
 
     /// Sets the server's limit for what comes next.

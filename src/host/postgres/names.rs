@@ -119,7 +119,9 @@ impl From<DbName> for String {
     }
 }
 
-/// Which installation of Cutover this is: 8 to 64 lower-case letters, digits or dashes.
+/// Which app of which installation of Cutover this is: 8 to 80 lower-case letters, digits or
+/// dashes, best an id of the state folder and the app's name. Operations are numbered within it, so
+/// two apps on one server need two of these.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Installation(String);
@@ -131,13 +133,13 @@ impl Installation {
     /// [`NameError`] when it breaks the rule.
     pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
         let text = text.into();
-        let good = (8..=64).contains(&text.len())
+        let good = (8..=80).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         match good {
             true => Ok(Self(text)),
             false => Err(NameError {
                 text: text.chars().take(80).collect(),
-                what: "an installation's id: 8 to 64 lower-case letters, digits or dashes",
+                what: "an installation's id: 8 to 80 lower-case letters, digits or dashes",
             }),
         }
     }

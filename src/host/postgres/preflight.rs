@@ -1,0 +1,250 @@
+//! The refusals: what speaks against building, swapping or restoring, each with its remedy.
+//!
+//! [`look`] gathers what is so; [`refusals`] is pure and gives all reasons at once. Nothing here
+//! changes anything on the server.
+
+use std::collections::BTreeSet;
+
+use cutover_model::OperationId;
+
+pub mod space;
+
+use self::space::Space;
+use super::archive::tool;
+use super::claims::{self, Whose};
+use super::connect::{ASK, Server, Session};
+use super::error::DbError;
+use super::facts::{self, DatabaseFacts, ServerFacts, get};
+use super::names::{DbName, Kind};
+use crate::text;
+
+/// What will be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The live database.
+    pub live: DbName,
+    /// How large the new one will be, bytes.
+    pub size: u64,
+    /// The extensions that it makes.
+    pub extensions: BTreeSet<String>,
+    /// The roles that own something in it or have a right to it.
+    pub roles: BTreeSet<String>,
+    /// The major version that it was made by; `None`: by this very server.
+    pub made_by: Option<i32>,
+    /// Whether unknown disk space is accepted.
+    pub unknown_space: UnknownSpace,
+}
+
+/// What to do where the free space cannot be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownSpace {
+    /// Refuse.
+    Refused,
+    /// Go on: the operator answers for it.
+    Accepted,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The server.
+    pub server: ServerFacts,
+    /// The live database; `None`: there is none.
+    pub live: Option<DatabaseFacts>,
+    /// Its disk; `None`: it cannot be known.
+    pub space: Option<Space>,
+    /// The extensions that the server can make.
+    pub extensions: BTreeSet<String>,
+    /// Its roles.
+    pub roles: BTreeSet<String>,
+    /// The major version of `pg_dump` and `pg_restore`.
+    pub tools: i32,
+    /// Databases of other operations of ours that are being built or exchanged.
+    pub unfinished: Vec<(DbName, OperationId)>,
+    /// Names that are needed and are foreign, with the reason.
+    pub foreign: Vec<(DbName, String)>,
+}
+
+/// Why something is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Gathers what is so.
+///
+/// # Errors
+/// [`DbError`] when it cannot be found out.
+pub async fn look(
+    server: &Server,
+    session: &Session,
+    operation: OperationId,
+    live: &DbName,
+) -> Result<Seen, DbError> {
+    let seen = facts::server(session).await?;
+    let names = async |sql: &str| {
+        let rows = session.rows("asking what the server has", ASK, sql, &[]).await?;
+        rows.iter().map(|row| get::<String>(row, 0)).collect::<Result<BTreeSet<_>, _>>()
+    };
+    let mut found = Seen {
+        space: space::of(server, &seen).await?,
+        live: facts::database(session, live).await?,
+        extensions: names("SELECT name::text FROM pg_available_extensions").await?,
+        roles: names("SELECT rolname::text FROM pg_roles").await?,
+        tools: tool::tools_major(server).await?,
+        server: seen,
+        unfinished: Vec::new(),
+        foreign: Vec::new(),
+    };
+    claims::ensure_ledger(session).await?;
+    for (name, of, kind) in claims::claimed(session, &server.installation).await? {
+        if kind == Kind::Candidate && of != operation {
+            found.unfinished.push((name, of));
+        }
+    }
+    for name in [live.candidate(operation), live.previous(operation)] {
+        if let Whose::Foreign(why) = claims::whose(session, &server.installation, &name).await? {
+            found.foreign.push((name, why));
+        }
+    }
+    Ok(found)
+}
+
+/// Every reason not to go on. Pure.
+#[must_use]
+pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
+    let mut reasons = Vec::new();
+    let mut refuse = |what: String, remedy: &str| {
+        reasons.push(Refusal { what, remedy: remedy.to_owned() });
+    };
+    let server = &seen.server;
+    if server.in_recovery || server.read_only {
+        let remedy = "name the primary server in the database's section of cutover.toml";
+        refuse("the server is a standby or read-only".to_owned(), remedy);
+    }
+    rights(seen, &mut refuse);
+    match &seen.live {
+        None => {
+            let remedy = "check `name` in the database's section of cutover.toml";
+            refuse(format!("there is no database \"{}\"", need.live), remedy);
+        }
+        Some(live) => in_the_way(live, &mut refuse),
+    }
+    match seen.space {
+        Some(space) => {
+            let missing = space.missing(need.size, server.max_wal);
+            if missing > 0 {
+                let (need, missing) = (megabytes(need.size), megabytes(missing));
+                let what = format!(
+                    "the server's disk is {missing} short of a copy ({need}), its WAL and a tenth"
+                );
+                refuse(
+                    what,
+                    "make room: a full disk stops the server, and it does not start again",
+                );
+            }
+        }
+        None if need.unknown_space == UnknownSpace::Refused => {
+            let remedy = "make sure of it, then set space = \"unchecked\" in cutover.toml";
+            refuse("the free space of the server's disk cannot be known".to_owned(), remedy);
+        }
+        None => {}
+    }
+    let tools = seen.tools.min(server.major());
+    if let Some(made_by) = need.made_by.filter(|made_by| *made_by > tools) {
+        let what = format!("it was made by PostgreSQL {made_by}, and here is {tools}");
+        refuse(what, "restore it with a server of that version or a later one");
+    }
+    if seen.tools < server.major() {
+        let what =
+            format!("pg_dump is of version {}, the server of {}", seen.tools, server.major());
+        refuse(what, "install the client tools of the server's version");
+    }
+    for name in need.extensions.difference(&seen.extensions) {
+        let remedy = "install it on the server; CREATE EXTENSION is done by the restore";
+        refuse(format!("the server has no extension {name}"), remedy);
+    }
+    for name in need.roles.difference(&seen.roles) {
+        let remedy = "make it with CREATE ROLE, with the rights that it had";
+        refuse(format!("the server has no role {name}"), remedy);
+    }
+    for (name, of) in &seen.unfinished {
+        let what = format!("operation {of} has left \"{name}\"");
+        refuse(what, "end it first: cutover continue, or cutover abort, with its number");
+    }
+    for (name, why) in &seen.foreign {
+        let remedy = "rename or drop it yourself if nobody needs it; it is not touched";
+        refuse(format!("\"{name}\" is not Cutover's: {why}"), remedy);
+    }
+    reasons
+}
+
+fn rights(seen: &Seen, refuse: &mut impl FnMut(String, &str)) {
+    let role = &seen.server.role;
+    if !role.createdb {
+        refuse(
+            format!("role {} may not make databases", role.name),
+            "give it the right: ALTER ROLE ... CREATEDB",
+        );
+    }
+    if !role.creates_here {
+        refuse(
+            format!("role {} may not make a schema in the maintenance database", role.name),
+            "give it the right: GRANT CREATE ON DATABASE ... TO ...",
+        );
+    }
+    if let Some(live) = seen.live.as_ref().filter(|live| !live.ours_to_alter) {
+        refuse(
+            format!("role {} does not own \"{}\"", role.name, live.name),
+            "connect as its owner, or make the role a member of the owner",
+        );
+    }
+    if !role.signals {
+        let other = |live: &DatabaseFacts| {
+            live.sessions.iter().find(|s| !s.role.is_empty() && s.role != role.name).cloned()
+        };
+        if let Some(other) = seen.live.as_ref().and_then(other) {
+            refuse(
+                format!("role {} may not end the sessions of role {}", role.name, other.role),
+                "give it the right: GRANT pg_signal_backend TO ...",
+            );
+        }
+    }
+}
+
+fn in_the_way(live: &DatabaseFacts, refuse: &mut impl FnMut(String, &str)) {
+    for (gid, owner) in &live.prepared {
+        let gid = crate::host::process::escape(gid);
+        refuse(
+            format!("\"{}\" has a prepared transaction of {owner}: {gid}", live.name),
+            "decide it: COMMIT PREPARED or ROLLBACK PREPARED, in that database",
+        );
+    }
+    if !live.allows {
+        refuse(
+            format!("\"{}\" does not take connections", live.name),
+            "find out who closed it; ALTER DATABASE ... ALLOW_CONNECTIONS true opens it",
+        );
+    }
+    for (slot, active) in &live.slots {
+        if *active == facts::Active::Active {
+            refuse(
+                format!("a replica follows \"{}\" by slot {slot}", live.name),
+                "stop it first: the slot stays with the database that is put aside",
+            );
+        }
+    }
+    if live.subscriptions > 0 {
+        refuse(
+            format!("\"{}\" subscribes to another database", live.name),
+            "disable its subscriptions first: their workers come back and block the exchange",
+        );
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", text::count(bytes.div_ceil(1_000_000)))
+}
