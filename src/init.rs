@@ -4,6 +4,7 @@
 //! what becomes of each service, volume and port, and says what it could not know. It decides
 //! nothing silently and changes nothing but the one file that it writes.
 
+pub mod around;
 mod asks;
 pub mod duty;
 pub mod file;

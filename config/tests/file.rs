@@ -220,6 +220,34 @@ fn values_out_of_range_say_the_range() {
 }
 
 #[test]
+fn project_and_profiles_follow_composes_rules() {
+    let keys = |keys: &str| compose(&format!("{ROUTE}\n{keys}"));
+    let checked = |text: &str| {
+        let (config, _) =
+            cutover_config::parse(text, "cutover.toml", Path::new("/srv/shop"), []).unwrap();
+        match config.apps.into_values().next().unwrap().kind {
+            cutover_config::AppKind::Compose(compose) => (compose.project, compose.profiles),
+            cutover_config::AppKind::Static(_) => panic!("it is a compose app"),
+        }
+    };
+    assert_eq!(checked(&keys("")), (None, None), "as compose finds them");
+    let (project, profiles) = checked(&keys("project = \"my_shop-1\"\nprofiles = [\"debug\"]"));
+    assert_eq!(project.as_deref(), Some("my_shop-1"));
+    assert_eq!(profiles.unwrap().into_iter().collect::<Vec<_>>(), ["debug"]);
+    assert_eq!(checked(&keys("profiles = []")).1, Some([].into()), "none, whatever .env says");
+    for (bad, said) in [
+        ("project = \"My Shop\"", "is not the name of a compose project"),
+        ("project = \"\"", "is not the name of a compose project"),
+        ("project = \"shop-green\"", "is the project of one of the colors"),
+        ("profiles = [\"a,b\"]", "is not the name of a profile"),
+        ("profiles = \"debug\"", "it has to be a list"),
+    ] {
+        let shown = refused(&keys(bad));
+        assert!(shown.contains(said), "{bad}\n{shown}");
+    }
+}
+
+#[test]
 fn a_database_holds_together() {
     let text = compose(&format!(
         "{ROUTE}\n[apps.shop.database]\nservice = \"postgres\"\nname = \"\"\npassword = \"hunter2\"\n\

@@ -51,9 +51,11 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<Said> {
     }
     let path = std::path::absolute(&args.config)?;
     let folder = path.parent().context("the file has no folder")?.canonicalize()?;
-    let files = match args.files.is_empty() {
-        true => compose_files(&folder),
-        false => args.files.clone(),
+    let around = init::around::here(&folder);
+    let files = match (args.files.is_empty(), around.files.is_empty()) {
+        (false, _) => args.files.clone(),
+        (true, false) => around.files.clone(),
+        (true, true) => compose_files(&folder),
     };
     // The name is not known before the file is read; this one is only for the second look.
     let any_app = AppName::new("init")?;
@@ -65,7 +67,8 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<Said> {
         .context("docker compose describes the stack in a form that is not known")?;
     let (seen, trouble) = see(&stack).await;
     let findings = init::folder::look(&folder, &stack);
-    let proposal = init::proposal::propose(&folder, &stack, &rendered.blanks, &findings, &seen);
+    let mut proposal = init::proposal::propose(&folder, &stack, &rendered.blanks, &findings, &seen);
+    proposal.around = around;
     if proposal.with_duty(Duty::TwoCopies).next().is_none() {
         return Ok(nothing_to_copy(&proposal));
     }

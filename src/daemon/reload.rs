@@ -152,6 +152,11 @@ fn apps_need_restart(now: &[AppSettings], new: &[AppSettings]) -> Vec<String> {
         if before.ports != app.ports {
             parts.push(format!("[apps.{}] is reached by other ports", app.app));
         }
+        let project =
+            |app: &AppSettings| app.stack.as_ref().and_then(|s| s.operators_project.clone());
+        if project(before) != project(app) {
+            parts.push(format!("[apps.{}] project", app.app));
+        }
         if before.carried != app.carried {
             parts.push(format!("[[apps.{}.tcp]]", app.app));
         }

@@ -217,6 +217,8 @@ fn stack(
     let state = config.state.path.join("apps").join(name.as_str());
     let mut stack = StackSettings::new(name.clone(), folder.to_owned(), state);
     stack.compose_files.clone_from(&compose.files);
+    stack.operators_project.clone_from(&compose.project);
+    stack.profiles.clone_from(&compose.profiles);
     stack.shared.clone_from(&compose.shared);
     stack.singletons.clone_from(&compose.singletons);
     stack.jobs.clone_from(&compose.jobs);

@@ -131,6 +131,9 @@ pub struct Generated {
 pub struct Compose {
     folder: PathBuf,
     files: Vec<PathBuf>,
+    project: Option<String>,
+    /// As `COMPOSE_PROFILES` has them.
+    profiles: Option<String>,
     socket: Option<PathBuf>,
 }
 
@@ -141,6 +144,11 @@ impl Compose {
         Self {
             folder: settings.folder.clone(),
             files: settings.compose_files.clone(),
+            project: settings.operators_project.clone(),
+            profiles: settings
+                .profiles
+                .as_ref()
+                .map(|names| names.iter().map(String::as_str).collect::<Vec<_>>().join(",")),
             socket: settings.docker_socket.clone(),
         }
     }
@@ -202,11 +210,7 @@ impl Compose {
     }
 
     async fn config(&self, project: Option<&str>, args: &[&str]) -> Result<Output, ComposeError> {
-        let mut spec = self.spec(READ);
-        if let Some(project) = project {
-            spec = spec.args(["-p", project]);
-        }
-        let spec = self.of_operator(spec).arg("config").args(args);
+        let spec = self.of_operator(self.spec(READ), project).arg("config").args(args);
         let out = process::run(spec).await?;
         if out.status.success() {
             return Ok(out);
@@ -242,7 +246,8 @@ impl Compose {
         service: &str,
         progress: Option<mpsc::Sender<String>>,
     ) -> Result<(), ComposeError> {
-        let spec = self.of_operator(streamed(self.spec(Duration::from_secs(900)), progress));
+        let spec = streamed(self.spec(Duration::from_secs(900)), progress);
+        let spec = self.of_operator(spec, None);
         let spec = spec.args(["up", "-d", "--no-deps", "--no-recreate"]).arg(service);
         checked(&format!("docker compose up {service}"), process::run(spec).await?).map(drop)
     }
@@ -358,8 +363,16 @@ impl Compose {
         }
     }
 
-    /// The operator's own files, found as compose finds them when none is named.
-    fn of_operator(&self, spec: Spec) -> Spec {
+    /// The operator's own files, project and profiles, each found as compose finds it when none is
+    /// named. `project`: instead of the operator's own.
+    fn of_operator(&self, mut spec: Spec, project: Option<&str>) -> Spec {
+        if let Some(project) = project.or(self.project.as_deref()) {
+            spec = spec.args(["-p", project]);
+        }
+        // A variable, unlike the option, can also say "none of those in .env".
+        if let Some(profiles) = &self.profiles {
+            spec = spec.env("COMPOSE_PROFILES", profiles);
+        }
         let mut spec = spec.arg("--project-directory").arg(&self.folder);
         for file in &self.files {
             spec = spec.arg("-f").arg(self.folder.join(file));

@@ -59,6 +59,10 @@ pub struct StackSettings {
     pub folder: PathBuf,
     /// The compose files, relative to `folder` or absolute; empty: those that compose finds.
     pub compose_files: Vec<PathBuf>,
+    /// The operator's own compose project; `None`: as compose finds it.
+    pub operators_project: Option<String>,
+    /// The compose profiles that are on; `None`: as compose finds them.
+    pub profiles: Option<BTreeSet<String>>,
     /// Services that run once, for both colors.
     pub shared: BTreeSet<ServiceName>,
     /// Services that run in the stable color only.
@@ -93,6 +97,8 @@ impl StackSettings {
             app,
             folder,
             compose_files: Vec::new(),
+            operators_project: None,
+            profiles: None,
             shared: BTreeSet::new(),
             singletons: BTreeSet::new(),
             jobs: BTreeSet::new(),

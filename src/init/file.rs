@@ -98,6 +98,13 @@ impl Text<'_> {
         let proposal = self.proposal;
         self.line(format!("[apps.{}]", proposal.app));
         self.key("compose", &list(compose_files), "yours, never edited");
+        if let Some(project) = &proposal.around.project {
+            self.key("project", &quoted(project), "from COMPOSE_PROJECT_NAME of your shell");
+        }
+        if let Some(profiles) = &proposal.around.profiles {
+            let names: Vec<String> = profiles.iter().cloned().collect();
+            self.key("profiles", &list(&names), "from COMPOSE_PROFILES of your shell");
+        }
         let of =
             |duty: Duty| list(&proposal.with_duty(duty).map(str::to_owned).collect::<Vec<_>>());
         self.key("shared", &of(Duty::Shared), "run once, for both copies; never restarted");

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::around::Around;
 use super::duty::{self, Duty, Reason};
 use super::folder::Findings;
 use super::ports::{self, Ports};
@@ -23,6 +24,8 @@ pub struct Proposal {
     pub app: String,
     /// The operator's own project.
     pub project: String,
+    /// What only the operator's shell says to compose.
+    pub around: Around,
     /// Each service with what becomes of it, the ones that clients see first.
     pub services: Vec<ServiceGuess>,
     /// Volumes and writable folders.
@@ -155,6 +158,7 @@ pub fn propose(
     let mut proposal = Proposal {
         app: app_name(&stack.name),
         project: stack.name.clone(),
+        around: Around::default(),
         services,
         volumes: volumes::decide(folder, stack, &duties),
         ports,

@@ -149,7 +149,9 @@ fn kind(entry: &Named<RawApp>, outside: &Outside<'_>, sink: &mut Sink) -> AppKin
             let endpoints = endpoints::check(endpoints, outside.listeners, outside.admin, sink);
             AppKind::Static(endpoints)
         }
-        _ => AppKind::Compose(Box::new(compose::check(raw, outside.around, sink))),
+        _ => {
+            AppKind::Compose(Box::new(compose::check(raw, &entry.name.value, outside.around, sink)))
+        }
     }
 }
 
@@ -159,6 +161,8 @@ fn refuse_compose_keys(raw: &RawApp, sink: &mut Sink) {
         field.as_ref().map(|at| &at.place)
     }
     let keys = [
+        place(&raw.project),
+        place(&raw.profiles),
         place(&raw.shared),
         place(&raw.singletons),
         place(&raw.jobs),

@@ -14,7 +14,7 @@ use crate::read::{At, Keyed};
 const SHELL: &str = "&|;<>()$`\\\"'*?[]{}~#!\n";
 
 /// Checks the compose keys of an app.
-pub(super) fn check(raw: &RawApp, around: &Surroundings, sink: &mut Sink) -> Compose {
+pub(super) fn check(raw: &RawApp, app: &str, around: &Surroundings, sink: &mut Sink) -> Compose {
     if let Some(list) = raw.compose.as_ref().filter(|list| list.value.0.is_empty())
         && !sink.touched(&list.place.key)
     {
@@ -30,6 +30,8 @@ pub(super) fn check(raw: &RawApp, around: &Surroundings, sink: &mut Sink) -> Com
     refuse_both(raw, sink);
     Compose {
         files,
+        project: project(raw.project.as_ref(), app, sink),
+        profiles: profiles(raw.profiles.as_ref(), sink),
         shared,
         singletons,
         jobs: services(raw.jobs.as_ref(), sink),
@@ -40,6 +42,44 @@ pub(super) fn check(raw: &RawApp, around: &Surroundings, sink: &mut Sink) -> Com
         blank_ok: blank_ok(raw.blank_ok.as_ref(), sink),
         migrations: raw.migrations.as_ref().and_then(|at| migrations(at, around, sink)),
     }
+}
+
+/// The name of the project that runs today: compose's own rule, and none that a color takes.
+fn project(at: Option<&At<String>>, app: &str, sink: &mut Sink) -> Option<String> {
+    let at = at?;
+    let name = &at.value;
+    let good = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c));
+    if !good {
+        sink.wrong(&at.place, format!("\"{name}\" is not the name of a compose project")).hint(
+            "a lower-case letter or a digit, then these, dashes and underscores; `docker compose \
+             ls` lists those that run",
+        );
+        return None;
+    }
+    if [format!("{app}-blue"), format!("{app}-green")].contains(name) {
+        sink.wrong(&at.place, format!("\"{name}\" is the project of one of the colors")).hint(
+            "write the project that \"docker compose up\" makes in this folder, or leave it out",
+        );
+        return None;
+    }
+    Some(name.clone())
+}
+
+/// The profiles that are on; an empty list turns all of them off.
+fn profiles(list: Option<&At<Vec<At<String>>>>, sink: &mut Sink) -> Option<BTreeSet<String>> {
+    let list = list?;
+    for item in &list.value {
+        let name = &item.value;
+        let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        if !good && name != "*" {
+            sink.wrong(&item.place, format!("\"{name}\" is not the name of a profile")).hint(
+                "write it as `profiles` of a service in the compose file has it; \"*\" is all",
+            );
+        }
+    }
+    Some(list.value.iter().map(|item| item.value.clone()).collect())
 }
 
 /// Reads a list of service names.

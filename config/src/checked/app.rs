@@ -94,6 +94,10 @@ pub enum AppKind {
 pub struct Compose {
     /// The compose files in the order in which they are merged; at least one.
     pub files: Vec<PathBuf>,
+    /// The operator's own compose project; `None`: as compose finds it.
+    pub project: Option<String>,
+    /// The compose profiles that are on; `None`: as compose finds them.
+    pub profiles: Option<BTreeSet<String>>,
     /// Services that run once, for both colors.
     pub shared: BTreeSet<ServiceName>,
     /// Services that run in the stable color only.

@@ -19,6 +19,10 @@ section! {
     RawApp {
         /// The compose files, merged in this order. Never edited.
         compose: OneOrMany<FilePath>,
+        /// The compose project that runs today. Default: as compose finds it.
+        project: String,
+        /// The compose profiles that are on. Default: as compose finds them.
+        profiles: Vec<At<String>>,
         /// Fixed endpoints instead of compose files.
         endpoints: RawEndpoints,
         /// Services that run once, for both colors: databases, queues, caches.
@@ -63,7 +67,7 @@ section! {
         /// Who is told (accepted, has no effect in this version).
         contacts: Vec<At<RawContact>>,
     }
-    not yet: hooks, limits, shield, shadow, triggers, freeze, project, profiles;
+    not yet: hooks, limits, shield, shadow, triggers, freeze;
 }
 
 section! {

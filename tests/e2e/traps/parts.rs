@@ -1,5 +1,7 @@
 //! Which services of a file run, in which order, and when.
 
+use cutover::host::{Compose, StackSettings};
+
 use super::{Case, FIRST, SECOND};
 use crate::harness::engine;
 use crate::harness::stack::Stack;
@@ -13,6 +15,26 @@ fn a_service_behind_a_profile_runs_only_when_it_is_on() {
     case.stack.set_variables(&[("COMPOSE_PROFILES", "debug")]);
     case.deploy().succeeded();
     assert_eq!(case.stack.color(FIRST, "debug").len(), 1);
+}
+
+#[tokio::test]
+async fn a_project_and_profiles_that_are_named_win_over_what_compose_would_find() {
+    let stack = Stack::copy("profiles");
+    stack.set_variables(&[("COMPOSE_PROFILES", "debug"), ("COMPOSE_PROJECT_NAME", "elsewhere")]);
+    let app = "traps".parse().expect("a name");
+    let mut settings = StackSettings::new(app, stack.path(), stack.path());
+    let read = async |settings: &StackSettings| {
+        let rendered = Compose::new(settings).render("traps-green").await.expect("it is good");
+        let colored = rendered.colored["name"].as_str().map(str::to_owned);
+        let has_debug = rendered.operator["services"].get("debug").is_some();
+        (rendered.project, colored.expect("a name"), has_debug)
+    };
+    let found = read(&settings).await;
+    assert_eq!(found, ("elsewhere".to_owned(), "traps-green".to_owned(), true));
+    settings.operators_project = Some("named".to_owned());
+    settings.profiles = Some([].into());
+    let named = read(&settings).await;
+    assert_eq!(named, ("named".to_owned(), "traps-green".to_owned(), false));
 }
 
 #[test]
