@@ -9,6 +9,7 @@
 pub mod adoption;
 pub mod answers;
 pub mod events;
+pub mod legs;
 pub mod maintenance;
 pub mod metrics;
 pub mod peer;
@@ -103,6 +104,7 @@ fn admin(desk: Desk) -> Router {
     let page_sized = DefaultBodyLimit::max(maintenance::BODY);
     Router::new()
         .route("/v1/status", get(status::status))
+        .route("/v1/apps/{app}/releases/diff", get(legs::diff))
         .route("/v1/apps/{app}/releases", get(answers::releases))
         .route("/v1/apps/{app}/preview", get(answers::preview))
         .route("/v1/apps/{app}/logs", get(answers::logs))
@@ -112,7 +114,7 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/apps/{app}/next", post(next))
         .route("/v1/apps/{app}/promote", post(promote))
         .route("/v1/apps/{app}/abort", post(abort))
-        .route("/v1/apps/{app}/rollback", post(rollback))
+        .route("/v1/apps/{app}/rollback", post(legs::rollback))
         .route("/v1/apps/{app}/undo", post(undo))
         .route("/v1/apps/{app}/deploy", post(answers::deploy))
         .route("/v1/apps/{app}/adopt", get(adoption::adopt_plan).post(adoption::adopt))
@@ -290,7 +292,6 @@ async fn shift(
 command!(next, Nothing, |_body| Input::Next);
 command!(promote, Nothing, |_body| Input::Promote);
 command!(abort, Nothing, |_body| Input::Abort);
-command!(rollback, wire::Rollback, |body| Input::Rollback { to: body.to, manner: body.manner() });
 command!(undo, wire::Undo, |body| Input::Undo { operation: body.operation });
 
 /// `?follow` and its like: a query of words.

@@ -18,6 +18,7 @@ mod make;
 mod ports;
 mod recorder;
 mod reload;
+mod remaking;
 mod settle;
 mod tending;
 
@@ -40,7 +41,7 @@ use tokio_util::task::TaskTracker;
 use crate::host::StackSettings;
 use crate::journal::Journal;
 use crate::journal::weights::Weights;
-use crate::reconciler::Reconciler;
+use crate::reconciler::{Drift, Reconciler};
 
 pub use boot::{Prepared, Remembered};
 pub use cut_back::Recorded;
@@ -48,6 +49,7 @@ pub use endpoints::Endpoints;
 pub use gate::{Closing, HoldGuard, HoldLimits, HoldLost, Turned, first_hold};
 pub use make::DeployRequest;
 pub use ports::Carried;
+pub use remaking::Preview;
 
 pub use crate::reconciler::{Again, Mode, Tree};
 
@@ -151,6 +153,8 @@ pub struct App {
     color_addresses: ByColor<Option<SocketAddr>>,
     /// The operator's own project, once a release tells it.
     operators_project: OnceLock<String>,
+    /// What differed from the records at the last look.
+    drift: Mutex<Drift>,
     /// Told when somebody started something in it.
     habits: Notify,
     /// Ends the task that keeps the rule for the public ports.
@@ -283,6 +287,12 @@ impl App {
     /// Its compose file, for a compose app.
     fn stack(&self) -> Option<StackSettings> {
         self.settings.load().stack.clone()
+    }
+
+    /// What differed from the records at the last look.
+    #[must_use]
+    pub fn drift(&self) -> Drift {
+        self.drift.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many batches of facts wait for the disk.

@@ -11,6 +11,7 @@
 pub mod compose;
 pub mod docker;
 pub mod endpoint;
+pub mod env;
 pub mod facts;
 pub mod files;
 pub mod git;

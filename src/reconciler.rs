@@ -6,6 +6,8 @@
 //! INVARIANT: an action looks first and may run twice.
 
 mod adopting;
+mod assembling;
+mod drifting;
 mod looking;
 mod making;
 mod migrating;
@@ -14,6 +16,8 @@ mod preflight;
 mod tending;
 
 pub use adopting::Running;
+pub use assembling::Missing;
+pub use drifting::{Drift, Expected};
 pub use making::Rejected;
 pub use tending::{Tended, Unserved, View};
 
@@ -22,13 +26,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use cutover_model::{
-    Action, AppName, ByColor, Color, Containers, LineLevel, Observation, Release, ReleaseId, Seen,
-    ServiceName,
+    Action, AppName, ByColor, Color, Containers, LineLevel, Observation, OperationId, Parts,
+    Release, ReleaseId, Seen, ServiceName,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::adopt::Published;
 use crate::host::docker::{Events, Watch};
+use crate::host::env::EnvDiff;
 use crate::host::{Endpoint, StackSettings, probe};
 
 /// Runs plans.
@@ -108,6 +113,8 @@ pub struct Work {
     pub migration: Option<(ServiceName, Vec<String>)>,
     /// Where to probe.
     pub probe: Option<ProbeTarget>,
+    /// The records of the releases that parts are taken from.
+    pub known: BTreeMap<ReleaseId, Release>,
     /// Whether a singleton was started.
     pub moved_singletons: bool,
     made: making::Making,
@@ -127,6 +134,7 @@ impl Work {
             rejected: Vec::new(),
             migration: None,
             probe: None,
+            known: BTreeMap::new(),
             moved_singletons: false,
             made: making::Making::default(),
         }
@@ -137,6 +145,17 @@ impl Work {
     pub fn record(&self) -> Option<Release> {
         self.made.record.clone()
     }
+}
+
+/// What differs between two releases on disk and in the repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Commits from the first to the second, newest first; with `-` those that go away.
+    pub commits: Vec<String>,
+    /// Keys, by env file.
+    pub env: BTreeMap<String, EnvDiff>,
+    /// What could not be compared.
+    pub unknown: Vec<String>,
 }
 
 /// What the reconciler tells the controller.
@@ -291,6 +310,70 @@ impl Reconciler {
         rejected: &[(ReleaseId, Option<String>)],
     ) -> Option<Rejected> {
         making::rejected(stack, wanted, rejected).await
+    }
+
+    /// What is missing of the parts that a release would be made of; it looks only.
+    ///
+    /// # Errors
+    /// What is missing, and whether the images can be built anew.
+    pub async fn check_parts(
+        &self,
+        stack: &StackSettings,
+        parts: &Parts,
+        known: &BTreeMap<ReleaseId, Release>,
+    ) -> Result<(), Missing> {
+        assembling::check(stack, parts, known).await
+    }
+
+    /// Images of a release that the engine does not have any more, by service.
+    ///
+    /// # Errors
+    /// Why Docker could not be asked.
+    pub async fn lost_images(
+        &self,
+        stack: &StackSettings,
+        release: &Release,
+    ) -> Result<Vec<String>, String> {
+        assembling::lost(stack, release).await
+    }
+
+    /// What differs from the records; it looks only.
+    ///
+    /// # Errors
+    /// Why Docker could not be asked.
+    pub async fn drift(&self, stack: &StackSettings, expected: &Expected) -> Result<Drift, String> {
+        drifting::look(stack, expected).await
+    }
+
+    /// What differs between two releases: commits between them, env keys by file, and what is not
+    /// known. `at` says in which color a release has its stack.
+    pub async fn compare(
+        &self,
+        stack: &StackSettings,
+        (before, after): (&Release, &Release),
+        at: impl Fn(&Release) -> Option<Color>,
+    ) -> Compared {
+        let (env, unknown) = drifting::compare(stack, (before, after), at).await;
+        let commits = making::commits(stack, before.commit.as_deref(), after.commit.as_deref());
+        Compared { commits: commits.await, env, unknown }
+    }
+
+    /// Tags a commit as what ran before an operation; the tag's name.
+    ///
+    /// # Errors
+    /// Why it could not be tagged.
+    pub async fn tag_before(
+        &self,
+        stack: &StackSettings,
+        operation: OperationId,
+        commit: &str,
+    ) -> Result<String, String> {
+        making::tag_before(stack, operation, commit).await
+    }
+
+    /// The commit that the operator's checkout is at; `None`: it is no repository.
+    pub async fn checkout(&self, stack: &StackSettings) -> Option<String> {
+        making::checkout(stack).await
     }
 
     /// Removes what a release has outside of its stack.

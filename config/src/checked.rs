@@ -20,9 +20,9 @@ mod database;
 mod smoke;
 
 pub use app::{
-    App, AppKind, Compose, Contact, ContactEvent, Endpoints, HostName, Migrations, NetworkClass,
-    PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout, RolloutStep, Route, StatusRange,
-    TcpPort, Transport, VolumeClass,
+    App, AppKind, Compose, Contact, ContactEvent, Endpoints, EnvKeys, HostName, Migrations,
+    NetworkClass, PathPrefix, PortClass, PortKey, Probe, Protocol, Rollout, RolloutStep, Route,
+    StatusRange, TcpPort, Transport, VolumeClass,
 };
 pub use database::{
     Backup, Database, DatabaseAt, Expected, Integrity, Keep, RestorePoint, SpaceCheck,

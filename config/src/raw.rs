@@ -12,8 +12,8 @@ mod app;
 mod database;
 
 pub(crate) use app::{
-    RawApp, RawContact, RawEndpoints, RawMigrations, RawProbe, RawRollout, RawRoute, RawStep,
-    RawTcp, Words,
+    RawApp, RawContact, RawEndpoints, RawEnv, RawMigrations, RawProbe, RawRollout, RawRoute,
+    RawStep, RawTcp, Words,
 };
 pub(crate) use database::{RawBackup, RawDatabase, RawIntegrity, RawSmoke, RawVariable};
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::parts::Parts;
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
 use crate::restore::{Aside, Halt, Point, RestorePlan, Source, Stage};
@@ -69,6 +70,19 @@ pub enum OperationKind {
         #[serde(default, skip_serializing_if = "Manner::is_usual")]
         manner: Manner,
     },
+    /// A former release's stack is made again, or a new release of former parts, and gets
+    /// everything: a rollback, too.
+    Remake {
+        /// The release that is made: a former one, or a new one.
+        release: ReleaseId,
+        /// The release that loses the traffic.
+        from: Option<ReleaseId>,
+        /// What it is made of.
+        parts: Parts,
+        /// What was asked for beyond the usual.
+        #[serde(default, skip_serializing_if = "Manner::is_usual")]
+        manner: Manner,
+    },
     /// Reverse an operation that moved traffic.
     Undo {
         /// The operation that is reversed.
@@ -87,7 +101,14 @@ impl OperationKind {
     /// Whether no other operation of the kind may run beside it; moves of traffic may.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
-        matches!(self, Self::Adopt | Self::Leave | Self::Deploy { .. } | Self::Restore { .. })
+        matches!(
+            self,
+            Self::Adopt
+                | Self::Leave
+                | Self::Deploy { .. }
+                | Self::Remake { .. }
+                | Self::Restore { .. }
+        )
     }
 
     /// The command's word.
@@ -101,7 +122,7 @@ impl OperationKind {
             Self::Next => "next",
             Self::Promote => "promote",
             Self::Abort => "abort",
-            Self::Rollback { .. } => "rollback",
+            Self::Rollback { .. } | Self::Remake { .. } => "rollback",
             Self::Undo { .. } => "undo",
             Self::Restore { .. } => "restore",
         }
@@ -214,6 +235,15 @@ pub enum Fact {
     ReleaseMade {
         /// The record.
         release: Box<Release>,
+    },
+    /// A former release's stack is being made again, in this color; it is not ready yet.
+    ReleaseRemade {
+        /// The release.
+        release: ReleaseId,
+        /// Where its stack is from now on.
+        color: Color,
+        /// The compose project of its containers from now on.
+        project: String,
     },
     /// What became of a release.
     ReleaseIs {
@@ -360,6 +390,7 @@ impl Fact {
             Self::ActionDone { .. } => "action_done",
             Self::ActionFailed { .. } => "action_failed",
             Self::ReleaseMade { .. } => "release_made",
+            Self::ReleaseRemade { .. } => "release_remade",
             Self::ReleaseIs { .. } => "release_is",
             Self::ReleaseProven { .. } => "release_proven",
             Self::ReleaseRejected { .. } => "release_rejected",

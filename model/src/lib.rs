@@ -9,6 +9,7 @@ pub mod fact;
 pub mod ids;
 pub mod lead;
 mod maintenance;
+pub mod parts;
 pub mod plan;
 pub mod release;
 pub mod restore;
@@ -23,11 +24,12 @@ pub use ids::{
 };
 pub use lead::{Landing, Lead, Redirect, WhenDead};
 pub use maintenance::{Closure, Maintenance};
+pub use parts::{Images, Layers, Leg, Parts};
 pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
-pub use release::{Release, ReleaseState, Standing};
+pub use release::{Measured, Release, ReleaseState, Standing};
 pub use restore::{Aside, Halt, Oid, Point, Restore, RestorePlan, Source, Stage};
 pub use rollout::{
     AppState, Asked, Decision, Effect, Illegal, Input, Manner, Open, Operation, Proof, Refusal,
-    Rollout, Settle, Way, decide, evolve,
+    Rollout, Settle, Way, decide, evolve, would_make,
 };
 pub use split::{ByColor, Color, Role, Slot, Split, Weight, WeightError};

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::parts::Parts;
 use crate::{Color, ReleaseId};
 
 /// One repeatable change to the host.
@@ -18,6 +19,15 @@ pub enum Action {
         release: ReleaseId,
         /// Its color.
         color: Color,
+    },
+    /// Put a former release's kept files, or those of several, together for the color.
+    Assemble {
+        /// The release that is made.
+        release: ReleaseId,
+        /// Its color.
+        color: Color,
+        /// What it is made of.
+        parts: Parts,
     },
     /// Build, pull and resolve every image to its id.
     Images {
@@ -43,6 +53,14 @@ pub enum Action {
     },
     /// Create and start the color's containers, without singletons; run its one-shot jobs.
     Start {
+        /// The release.
+        release: ReleaseId,
+        /// Its color.
+        color: Color,
+    },
+    /// Create and start the containers of a release that had a stack before: its one-shot jobs do
+    /// not run again.
+    Revive {
         /// The release.
         release: ReleaseId,
         /// Its color.
@@ -76,12 +94,12 @@ impl Action {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Render { .. } => "prepare",
+            Self::Render { .. } | Self::Assemble { .. } => "prepare",
             Self::Images { .. } => "build",
             Self::Clear { .. } => "clear",
             Self::Share { .. } => "shared",
             Self::Migrate { .. } => "migration",
-            Self::Start { .. } | Self::Wake { .. } => "start",
+            Self::Start { .. } | Self::Revive { .. } | Self::Wake { .. } => "start",
             Self::Probe { .. } => "ready",
             Self::MoveSingletons { .. } => "singletons",
         }
@@ -99,6 +117,16 @@ pub enum Goal {
         color: Color,
         /// Whether the deploy has a migration to run.
         migration: Migration,
+    },
+    /// A former release, or a new one of former parts, is made in the color and is ready: never
+    /// pulled, built only where the parts say so, no migration, no job.
+    Remade {
+        /// The release.
+        release: ReleaseId,
+        /// The color.
+        color: Color,
+        /// What it is made of.
+        parts: Parts,
     },
     /// A former release, whose containers are there, runs again and is ready.
     Again {
@@ -174,7 +202,10 @@ pub enum NoPlan {
 /// # Errors
 /// [`NoPlan`] when the observation does not allow one.
 pub fn plan(goal: &Goal, seen: &Observation) -> Result<Vec<Action>, NoPlan> {
-    let (Goal::Fresh { color, .. } | Goal::Again { color, .. } | Goal::Empty { color }) = goal;
+    let (Goal::Fresh { color, .. }
+    | Goal::Remade { color, .. }
+    | Goal::Again { color, .. }
+    | Goal::Empty { color }) = goal;
     let there = match &seen.containers {
         Seen::Known(containers) => *containers,
         Seen::Unknown(why) => {
@@ -194,6 +225,17 @@ pub fn plan(goal: &Goal, seen: &Observation) -> Result<Vec<Action>, NoPlan> {
                 actions.push(Action::Migrate { release });
             }
             actions.push(Action::Start { release, color });
+            actions.push(Action::Probe { release, color });
+            Ok(actions)
+        }
+        Goal::Remade { release, color, parts } => {
+            let (release, color) = (*release, *color);
+            let mut actions = vec![Action::Assemble { release, color, parts: *parts }];
+            if !is_empty {
+                actions.push(Action::Clear { color, release: None });
+            }
+            actions.push(Action::Share { color });
+            actions.push(Action::Revive { release, color });
             actions.push(Action::Probe { release, color });
             Ok(actions)
         }
@@ -232,11 +274,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_again_is_neither_built_nor_migrated_and_clears_last() {
+        let parts = Parts::of(ReleaseId(1), Some(ReleaseId(2)));
+        let goal = Goal::Remade { release: ReleaseId(1), color: Color::Blue, parts };
+        let actions = plan(&goal, &seen(3, 0)).unwrap();
+        let labels: Vec<_> = actions.iter().map(Action::label).collect();
+        assert_eq!(labels, ["prepare", "clear", "shared", "start", "ready"]);
+        let is_wrong = |a: &Action| {
+            matches!(a, Action::Images { .. } | Action::Migrate { .. } | Action::Start { .. })
+        };
+        assert!(!actions.iter().any(is_wrong));
+    }
+
+    #[test]
     fn what_is_unknown_gets_no_plan() {
         let unknown = Observation { containers: Seen::Unknown("docker does not answer".into()) };
         for goal in [
             Goal::Empty { color: Color::Blue },
             Goal::Again { release: ReleaseId(1), color: Color::Blue },
+            Goal::Remade {
+                release: ReleaseId(1),
+                color: Color::Blue,
+                parts: Parts::of(ReleaseId(1), None),
+            },
             Goal::Fresh { release: ReleaseId(1), color: Color::Blue, migration: Migration::None },
         ] {
             assert!(matches!(plan(&goal, &unknown), Err(NoPlan::Unknown { .. })), "{goal:?}");

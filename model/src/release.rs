@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::parts::Parts;
 use crate::{Color, Millis, OperationId, ReleaseId};
 
 /// What a stack runs.
@@ -33,6 +34,9 @@ pub struct Release {
     pub folder: String,
     /// When it was made.
     pub made_at: Millis,
+    /// What it was composed of; `None`: a deploy or an adoption made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
 }
 
 impl Release {
@@ -62,6 +66,18 @@ pub enum ReleaseState {
     Gone,
     /// It never became ready.
     Failed,
+}
+
+/// How long it took, the last time, until a release was ready for traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Measured {
+    /// To start a stopped stack again, in milliseconds.
+    pub wake_ms: Option<u64>,
+    /// To make a stack again, in milliseconds.
+    pub remake_ms: Option<u64>,
+    /// For a deploy, from its images to its probe, in milliseconds.
+    pub start_ms: Option<u64>,
 }
 
 /// A release and what happened to it.

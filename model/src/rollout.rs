@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use decide::{Asked, Decision, Effect, Input, Settle, decide};
+pub use decide::{Asked, Decision, Effect, Input, Settle, decide, would_make};
 pub use evolve::{Illegal, evolve};
 pub use manner::{Manner, Open, Proof};
 pub use refusal::{Refusal, Way};
 
 use crate::fact::{AppKind, Ending, OperationKind, Step};
-use crate::release::{ReleaseState, Standing};
+use crate::release::{Measured, ReleaseState, Standing};
 use crate::restore::{Aside, Point, Restore};
 use crate::split::ByColor;
 use crate::{Actor, Closure, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
@@ -61,6 +61,9 @@ pub struct AppState {
     /// The maintenance that lasts.
     #[serde(default)]
     pub maintenance: Option<Closure>,
+    /// How long starts took.
+    #[serde(default)]
+    pub measured: Measured,
     /// Restores of the database that go on.
     #[serde(default)]
     pub restores: BTreeMap<OperationId, Restore>,
@@ -155,6 +158,7 @@ impl Default for AppState {
             newest_operation: OperationId(0),
             newest_release: ReleaseId(0),
             redirect: None,
+            measured: Measured::default(),
             maintenance: None,
             restores: BTreeMap::new(),
             asides: BTreeMap::new(),

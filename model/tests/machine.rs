@@ -1,8 +1,8 @@
 //! The machine of one app, driven by random inputs: what must hold in every state that it reaches.
 
 use cutover_model::{
-    Actor, AppKind, AppState, Asked, Color, Decision, Effect, Ending, Fact, Happened, Input,
-    Maintenance, Manner, Millis, Open, OperationId, Proof, Refusal, Release, ReleaseId,
+    Actor, AppKind, AppState, Asked, Color, Decision, Effect, Ending, Fact, Happened, Input, Leg,
+    Maintenance, Manner, Millis, Open, OperationId, Parts, Proof, Refusal, Release, ReleaseId,
     ReleaseState, Salt, Settle, Split, Step, Weight, decide, evolve,
 };
 use proptest::prelude::*;
@@ -42,6 +42,7 @@ impl App {
             migrations: None,
             folder: format!("releases/{release}"),
             made_at: Millis(0),
+            parts: None,
         };
         self.record(Fact::ReleaseMade { release: Box::new(record) });
         self.record(Fact::ReleaseIs { release, state: ReleaseState::Warm });
@@ -59,6 +60,7 @@ impl App {
         self.moves += 1;
         let operation = match &input {
             Input::Ready { deploy, .. } => *deploy,
+            Input::Returned { operation, .. } => *operation,
             _ => self.state.newest_operation.next(),
         };
         let asked = Asked { input, operation, move_number: self.moves, request: None };
@@ -356,4 +358,63 @@ proptest! {
             holds_in_every_state(&app);
         }
     }
+}
+
+#[test]
+fn a_release_without_a_stack_is_made_again_in_the_idle_color_then_gets_everything() {
+    let mut app = App::new(AppKind::Compose);
+    for _ in 0..3 {
+        app.deploy(Settle::AtOnce).expect("deployed");
+    }
+    let (first, serving) = (ReleaseId(1), ReleaseId(3));
+    assert_eq!(app.state.release_state(first), ReleaseState::Gone);
+    let back = Input::Rollback { to: Some(first), manner: Manner::default() };
+    let decision = app.ask(back.clone()).expect("it is made again");
+    let operation = decision.facts[0].operation().expect("its own");
+    let (color, split) = (app.state.split.canary(), app.state.split);
+    let parts = Parts::of(first, Some(serving));
+    let manner = Manner::default();
+    let remake = Effect::Remake { release: first, color, parts, manner };
+    assert_eq!(decision.effects, [remake], "nothing moves before it is ready");
+    assert!(matches!(app.ask(back), Err(Refusal::Busy { operation: o, .. }) if o == operation));
+    assert!(matches!(app.ask(Input::Deploy), Err(Refusal::Busy { .. })));
+    let early = Input::Returned { operation, release: first, manner };
+    assert!(app.ask(early.clone()).is_err(), "it is not ready");
+    let project = format!("shop-{color}");
+    app.record(Fact::ReleaseRemade { release: first, color, project });
+    assert_eq!((app.state.standby(), app.state.split), (Some(first), split));
+    app.record(Fact::ReleaseIs { release: first, state: ReleaseState::Warm });
+    let decision = app.ask(early).expect("ready");
+    assert!(decision.facts.iter().all(|fact| !matches!(fact, Fact::OperationStarted { .. })));
+    assert_eq!(app.state.stable(), Some(first));
+    assert_eq!(app.state.standing(serving).and_then(|s| s.rejected_by), Some(operation));
+    assert!(app.state.measured.remake_ms.is_some(), "the next one knows how long it takes");
+    app.record(Fact::OperationEnded { operation, ending: Ending::Done });
+    app.ask(Input::Undo { operation }).expect("the way forward");
+    assert_eq!(app.state.stable(), Some(serving));
+}
+
+#[test]
+fn chosen_parts_are_a_new_release_that_is_proven_when_it_serves() {
+    let mut app = App::new(AppKind::Compose);
+    for _ in 0..2 {
+        app.deploy(Settle::AtOnce).expect("deployed");
+    }
+    let (to, manner) = (Some(ReleaseId(1)), Manner::default());
+    let compose = Input::Compose { to, legs: vec![Leg::Config], rebuild: None, manner };
+    let decision = app.ask(compose).expect("composed");
+    let operation = decision.facts[0].operation().expect("its own");
+    let Some(Effect::Remake { release, color, parts, .. }) = decision.effects.first().cloned()
+    else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(release, ReleaseId(3));
+    assert_eq!((parts.code, parts.config), (ReleaseId(2), ReleaseId(1)));
+    let mut record = app.state.standing(ReleaseId(2)).expect("r2").release.clone();
+    (record.id, record.color, record.parts) = (release, color, Some(parts));
+    app.record(Fact::ReleaseMade { release: Box::new(record) });
+    app.record(Fact::ReleaseIs { release, state: ReleaseState::Warm });
+    app.ask(Input::Returned { operation, release, manner }).expect("ready");
+    assert_eq!(app.state.stable(), Some(release));
+    assert!(app.state.standing(release).is_some_and(|s| s.proven_at.is_some()));
 }

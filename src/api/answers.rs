@@ -198,6 +198,7 @@ pub async fn releases(State(desk): State<Desk>, Path(name): Path<String>) -> Res
             rejected_by: standing.rejected_by,
             images: release.images.clone(),
             migrations: release.migrations.clone(),
+            parts: release.parts,
         }
     };
     let releases = state.releases.values().rev().map(line).collect();

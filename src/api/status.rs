@@ -1,5 +1,6 @@
 //! `status`: what the users get now, first.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cutover_model::{
-    AppKind, AppState, ByColor, Color, LineLevel, OperationId, ReleaseState, ServiceName, Weight,
+    AppKind, AppState, ByColor, Color, LineLevel, OperationId, ReleaseId, ReleaseState,
+    ServiceName, Weight,
 };
 
 use super::Desk;
@@ -107,7 +109,7 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         since: state.last_move.map(|moved| moved.at.0),
         maintenance: state.maintenance.as_ref().map(super::maintenance::of),
         why,
-        rollback: readiness(&state),
+        rollback: readiness(&state, &app.drift().lost),
         next_weights: next_weights(&state),
         running: running(&state),
         last_move: state.last_move.map(|moved| wire::LastMove {
@@ -134,6 +136,17 @@ fn notes(app: &App) -> Vec<String> {
         notes.push(format!(
             "{waiting} changes are not in the journal yet: the disk does not take them"
         ));
+    }
+    let drift = app.drift();
+    notes.extend(drift.running);
+    for (release, services) in &drift.lost {
+        let services = services.join(", ");
+        notes.push(format!("images of {release} are not on this host any more: {services}"));
+    }
+    if !drift.folder.is_empty() {
+        let (files, serving) = (drift.folder.join("; "), app.state().serving());
+        let serving = serving.map_or_else(String::new, |release| format!(" from {release}'s"));
+        notes.push(format!("env files in the folder differ{serving}: {files}"));
     }
     let gated = app.shared().proxy.gated(&app.name);
     if let (Some(_), Some(tally)) = (gated.hold, gated.tally) {
@@ -215,7 +228,24 @@ fn side(desk: &Desk, app: &Arc<App>, state: &AppState, color: Color) -> wire::Si
     }
 }
 
-fn readiness(state: &AppState) -> wire::Readiness {
+/// A release without containers: whether and how fast it can be made again.
+fn gone(state: &AppState, to: ReleaseId, lost: &BTreeMap<ReleaseId, Vec<String>>) -> String {
+    let record = state.standing(to).map(|standing| &standing.release);
+    if record.is_none_or(|record| record.folder.is_empty()) {
+        return format!("traffic: not possible, {to} was taken over and has no stack any more");
+    }
+    if let Some(lost) = lost.get(&to) {
+        let lost = lost.join(", ");
+        return format!(
+            "traffic: images of {to} are gone ({lost}): cutover rollback --to {to} --rebuild"
+        );
+    }
+    let parts = cutover_model::Parts::of(to, state.stable());
+    let takes = super::legs::takes(state, to, Some(&parts));
+    format!("traffic: {to} has to be made again from its record: {takes}")
+}
+
+fn readiness(state: &AppState, lost: &BTreeMap<ReleaseId, Vec<String>>) -> wire::Readiness {
     let Some(to) = state.rollback_target() else {
         let text = "nowhere to go back to: no other release has proved itself".to_owned();
         return wire::Readiness { to: None, label: String::new(), instant: false, text };
@@ -225,9 +255,10 @@ fn readiness(state: &AppState) -> wire::Readiness {
     let (instant, text) = match (is_there, state.release_state(to)) {
         (true, ReleaseState::Warm) => (true, format!("traffic: instant, to {to}, no loss")),
         (true, ReleaseState::Stopped) => {
-            (false, format!("traffic: {to} is stopped and has to be started first"))
+            let takes = super::legs::takes(state, to, None);
+            (false, format!("traffic: {to} is stopped: {takes}"))
         }
-        _ => (false, format!("traffic: not possible, {to} has no stack any more")),
+        _ => (false, gone(state, to, lost)),
     };
     wire::Readiness { to: Some(to), label, instant, text }
 }

@@ -5,13 +5,14 @@
 //! of an env file and no secret is ever in one of them.
 
 use cutover_model::{
-    AppName, Color, Generation, Happened, Manner, Open, OperationId, Proof, ReleaseId,
-    ReleaseState, Way, Weight,
+    AppName, Color, Generation, Happened, OperationId, Parts, ReleaseId, ReleaseState, Way, Weight,
 };
 use serde::{Deserialize, Serialize};
 
+mod legs;
 mod maintenance;
 
+pub use legs::{EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackPlan};
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
 
 /// The name and version of each answer's form.
@@ -24,10 +25,14 @@ pub mod schema {
     pub const PROBLEM: &str = "cutover.problem/1";
     /// [`super::Releases`].
     pub const RELEASES: &str = "cutover.releases/1";
+    /// [`super::ReleasesDiff`].
+    pub const RELEASES_DIFF: &str = "cutover.releases-diff/1";
     /// [`super::Event`].
     pub const EVENT: &str = "cutover.event/1";
     /// [`super::Plan`].
     pub const PLAN: &str = "cutover.plan/1";
+    /// [`super::RollbackPlan`].
+    pub const ROLLBACK_PLAN: &str = "cutover.rollback-plan/1";
     /// [`super::Preview`].
     pub const PREVIEW: &str = "cutover.preview/1";
     /// [`super::Turned`].
@@ -306,32 +311,6 @@ pub struct Shift {
     pub weight: Weight,
 }
 
-/// `POST …/rollback`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rollback {
-    /// The release, when named.
-    #[serde(default)]
-    pub to: Option<ReleaseId>,
-    /// To a release that never proved itself, and without its probe.
-    #[serde(default)]
-    pub force: bool,
-    /// Cut the open requests of the release that loses the traffic.
-    #[serde(default)]
-    pub drop_in_flight: bool,
-}
-
-impl Rollback {
-    /// How it is carried out.
-    #[must_use]
-    pub fn manner(&self) -> Manner {
-        Manner {
-            proof: if self.force { Proof::Waived } else { Proof::Wanted },
-            open: if self.drop_in_flight { Open::Cut } else { Open::Finish },
-        }
-    }
-}
-
 /// `POST …/undo`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -445,6 +424,9 @@ pub struct ReleaseLine {
     pub rejected_by: Option<OperationId>,
     /// Image id by service.
     pub images: std::collections::BTreeMap<String, String>,
+    /// What it was composed of; `None`: a deploy or an adoption made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
     /// Migrations of the database when it was made, when visible.
     pub migrations: Option<Vec<String>>,
 }

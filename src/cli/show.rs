@@ -3,6 +3,7 @@
 
 mod clock;
 mod event;
+mod legs;
 mod maintenance;
 mod moves;
 mod releases;
@@ -12,6 +13,7 @@ use cutover_model::{LineLevel, Way};
 
 pub(super) use clock::Clock;
 pub(super) use event::event;
+pub(super) use legs::{releases_diff, rollback_plan};
 pub(super) use maintenance::turned;
 pub(super) use moves::{first_lines, last_lines, nothing_to_do, serves_all};
 pub(super) use releases::{preview, releases};

@@ -1,5 +1,6 @@
 //! Commands for the bad moments: back, forward again, why, and how far it has come.
 
+pub mod legs;
 pub mod maintenance;
 pub mod note;
 pub mod rollback;

@@ -218,6 +218,7 @@ impl App {
             singletons: tokio::sync::Mutex::new(()),
             color_addresses,
             operators_project: OnceLock::new(),
+            drift: Mutex::default(),
             habits: Notify::new(),
             kept_rule: Mutex::new(None),
             stop: stop.clone(),
@@ -292,5 +293,6 @@ fn fixed(id: ReleaseId, color: Color) -> Release {
         migrations: None,
         folder: String::new(),
         made_at: now(),
+        parts: None,
     }
 }

@@ -65,6 +65,7 @@ impl Live {
     pub(super) fn number(&self, input: Input, request: Option<String>) -> Asked {
         let operation = match &input {
             Input::Ready { deploy, .. } => *deploy,
+            Input::Returned { operation, .. } => *operation,
             _ => self.operations.max(self.state.newest_operation).next(),
         };
         let move_number = self.moves.max(self.state.moves) + 1;

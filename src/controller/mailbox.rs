@@ -145,8 +145,14 @@ impl App {
             return Err(Failure::Untrusted(why));
         }
         self.flush(recorder).await?;
-        let settles =
-            !matches!(input, Input::Deploy | Input::Ready { .. } | Input::Adopt | Input::Leave);
+        let has_own_task = matches!(
+            input,
+            Input::Deploy
+                | Input::Ready { .. }
+                | Input::Returned { .. }
+                | Input::Adopt
+                | Input::Leave
+        );
         let (asked, decision, based_on) = {
             let mut live = self.live();
             let asked = live.number(input, request);
@@ -179,7 +185,7 @@ impl App {
             state: self.state(),
             effects: decision.effects,
         };
-        if settles {
+        if !has_own_task {
             self.settle(operation, answer.effects.clone());
         }
         Ok(answer)

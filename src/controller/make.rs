@@ -148,12 +148,7 @@ impl App {
             Some(_) => Migration::Once,
             None => Migration::None,
         };
-        let project = stack.project(color);
-        let mut seen = reconciler.observe(&stack, Some(&project)).await;
-        if let Some(other) = work.projects.get(color).as_deref().filter(|p| **p != project) {
-            // An adopted stack is in the operator's own project: it has to make room, too.
-            seen = both(seen, reconciler.observe(&stack, Some(other)).await);
-        }
+        let seen = self.observe_color(reconciler, &stack, color).await;
         let goal = Goal::Fresh { release, color, migration };
         let actions = plan(&goal, &seen).map_err(|e| e.to_string())?;
         let is_before = |a: &Action| matches!(a, Action::Render { .. } | Action::Images { .. });
@@ -163,7 +158,8 @@ impl App {
         self.drive(operation, reconciler, &stack, &before, &mut work)
             .await
             .map_err(|stopped| stopped.to_string())?;
-        self.claim(color, &mut work).await?;
+        let record = work.record().ok_or("the release was not prepared")?;
+        self.claim(color, Fact::ReleaseMade { release: Box::new(record) }).await?;
         *made = Made::Stack;
         work.probe = self.probe_target(color).await?;
         let result = match self.drive(operation, reconciler, &stack, &after, &mut work).await {
@@ -178,18 +174,16 @@ impl App {
 
     /// Makes the release known as the one in its color; from here on no traffic can go to what was
     /// there before.
-    async fn claim(&self, color: Color, work: &mut Work) -> Result<(), String> {
-        let release = work.record().ok_or("the release was not prepared")?;
+    pub(super) async fn claim(&self, color: Color, made: Fact) -> Result<(), String> {
         {
             let mut live = self.live();
             if live.state.split.share(color) > Weight::ZERO
                 && live.state.colors.get(color).is_some()
             {
-                return Err(format!("traffic moved to {color} meanwhile: the deploy was given up"));
+                return Err(format!("traffic moved to {color} meanwhile: this was given up"));
             }
             live.claimed = Some(color);
         }
-        let made = Fact::ReleaseMade { release: Box::new(release) };
         let recorded = self.record(Actor::daemon(), vec![made]).await;
         self.live().claimed = None;
         recorded.map_err(|failure| failure.to_string())
@@ -246,6 +240,22 @@ impl App {
         )
     }
 
+    /// What is there in a color that is about to get another release.
+    pub(super) async fn observe_color(
+        &self,
+        reconciler: &Reconciler,
+        stack: &StackSettings,
+        color: Color,
+    ) -> Observation {
+        let project = stack.project(color);
+        let seen = reconciler.observe(stack, Some(&project)).await;
+        match self.projects().get(color).as_deref().filter(|other| **other != project) {
+            // An adopted stack is in the operator's own project: it has to make room, too.
+            Some(other) => both(seen, reconciler.observe(stack, Some(other)).await),
+            None => seen,
+        }
+    }
+
     /// Runs actions: each is recorded before it is performed and after.
     pub(super) async fn drive(
         self: &Arc<Self>,
@@ -279,7 +289,10 @@ impl App {
                 })));
             }
             Report::Done { index, action, took, text, go } => {
-                if let Action::Start { color, .. } | Action::Wake { color, .. } = action {
+                if let Action::Start { color, .. }
+                | Action::Revive { color, .. }
+                | Action::Wake { color, .. } = action
+                {
                     self.look_at(color).await;
                 }
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -301,7 +314,7 @@ impl App {
     }
 
     /// What a deploy that failed had made so far is removed.
-    async fn put_back_made(
+    pub(super) async fn put_back_made(
         self: &Arc<Self>,
         operation: OperationId,
         release: ReleaseId,
@@ -415,7 +428,7 @@ fn with_what_stays(why: String, migrations: &[String]) -> String {
 
 /// How far a deploy has come, to put back what it made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Made {
+pub(super) enum Made {
     Nothing,
     /// A release folder and images.
     Images,

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cutover_model::{
-    Action, Actor, AppKind, Color, Effect, Ending, Fact, Goal, Input, LineLevel, Manner, Open,
-    OperationId, OperationKind, Proof, ReleaseId, ReleaseState, plan,
+    Action, Actor, AppKind, Color, Effect, Ending, Fact, Goal, Input, LineLevel, Manner, NoPlan,
+    Open, OperationId, OperationKind, Parts, Proof, ReleaseId, ReleaseState, plan,
 };
 use cutover_proxy::message::{Drain, Rest};
 
 use super::App;
+use super::remaking::parts_of;
 use crate::reconciler::{Stopped, Work, ask_once};
 
 /// How long a disk that takes nothing is left alone before the singletons are tried again.
@@ -39,10 +40,14 @@ impl App {
     }
 
     /// After a rollback: whether the release that got the traffic answers, and what did not move.
-    async fn check_rollback(&self, operation: OperationId) {
+    pub(super) async fn check_rollback(&self, operation: OperationId) {
         let state = self.state();
         let what = state.operations.get(&operation).map(|operation| &operation.what);
-        let Some(OperationKind::Rollback { to, from, .. }) = what else { return };
+        let (to, from) = match what {
+            Some(OperationKind::Rollback { to, from, .. }) => (to, from),
+            Some(OperationKind::Remake { release, from, .. }) => (release, from),
+            _ => return,
+        };
         let color = state.standing(*to).map_or(state.split.leading(), |s| s.release.color);
         let probe = match self.probe_target(color).await {
             Ok(target) => target,
@@ -58,6 +63,7 @@ impl App {
             };
             self.say(Some(operation), level, "check", text);
         }
+        self.keep_code(operation, *from).await;
         let has_shared = self.stack().is_some_and(|stack| !stack.shared.is_empty());
         if let (true, Some(from)) = (has_shared, from) {
             let text =
@@ -103,6 +109,9 @@ impl App {
             Effect::MoveSingletons { to, .. } => self.move_singletons(operation, to).await,
             Effect::Wake { release, color, manner } => {
                 self.wake_color(operation, (release, color), manner).await
+            }
+            Effect::Remake { release, color, parts, manner } => {
+                Box::pin(self.remake(operation, (release, color), parts, manner)).await
             }
             // Published before; a deploy and a restore have tasks of their own.
             Effect::Publish { .. }
@@ -256,8 +265,15 @@ impl App {
         work.probe = self.probe_target(color).await?;
         let project = work.projects.get(color).clone();
         let seen = reconciler.observe(&stack, project.as_deref()).await;
-        let mut actions =
-            plan(&Goal::Again { release, color }, &seen).map_err(|e| e.to_string())?;
+        let mut actions = match plan(&Goal::Again { release, color }, &seen) {
+            Ok(actions) => actions,
+            // Somebody removed its containers: its record is enough.
+            Err(NoPlan::Gone { .. }) if self.state().running().is_none() => {
+                let parts = Parts::of(release, self.state().serving());
+                return self.remake(operation, (release, color), parts, manner).await;
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         if manner.proof == Proof::Waived {
             actions.retain(|action| !matches!(action, Action::Probe { .. }));
             let text = format!("{release} gets the traffic without a probe, as asked (--force)");
@@ -288,6 +304,10 @@ impl App {
             }
             if is_deploy {
                 self.put_back(operation, &interrupted.what);
+                continue;
+            }
+            if let (Some(remade), None) = (parts_of(&interrupted.what), &interrupted.moved) {
+                self.put_back_interrupted(operation, remade);
                 continue;
             }
             let ending = match interrupted.moved {

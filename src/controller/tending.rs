@@ -6,17 +6,22 @@
 //! INVARIANT: it never runs while singletons are moved, nor while an adoption or a leave does.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use cutover_model::{AppState, Color, LineLevel, OperationKind, ReleaseId, Weight};
+use cutover_model::{
+    AppState, Color, LineLevel, OperationKind, ReleaseId, ReleaseState, Standing, Weight,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use crate::reconciler::{Tended, Unserved, View};
+use crate::reconciler::{Expected, Tended, Unserved, View};
 
 /// How often the operator's project is looked at although Docker told nothing.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// How many of the newest releases' images are looked for: as many as are kept.
+const KEPT: usize = 12;
 
 impl App {
     /// Tends the operator's project until the daemon stops.
@@ -33,6 +38,7 @@ impl App {
                 () = self.habits.notified() => {}
             }
             self.tend_once(&mut known).await;
+            self.look_for_drift().await;
         }
     }
 
@@ -57,6 +63,48 @@ impl App {
         match tended {
             Ok(tended) => self.tell(&state, &view.operator, tended, known),
             Err(why) => tracing::warn!(app = %self.name, %why, "the operator's project"),
+        }
+    }
+
+    /// What differs from the records is told once, and once when it is gone; nothing is put right.
+    async fn look_for_drift(&self) {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
+            return;
+        };
+        let state = self.state();
+        // What an operation does at this moment is no drift.
+        if state.running().is_some() {
+            return;
+        }
+        let expected = expected(&state);
+        let found = match reconciler.drift(&stack, &expected).await {
+            Ok(found) => found,
+            Err(why) => return tracing::debug!(%why, "drift is not known"),
+        };
+        // It began meanwhile: what was seen may be its doing.
+        if self.state().running().is_some() || expected_ids(&self.state()) != expected_ids(&state) {
+            return;
+        }
+        let former = {
+            let mut kept = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *kept, found.clone())
+        };
+        for line in found.running.difference(&former.running) {
+            let text = format!("{line}. Left as it is: traffic goes to what answers");
+            self.say(None, LineLevel::Error, "drift", text);
+        }
+        for line in former.running.difference(&found.running) {
+            self.say(None, LineLevel::Note, "drift", format!("not so any more: {line}"));
+        }
+        for (release, services) in &found.lost {
+            if former.lost.get(release) != Some(services) {
+                let services = services.join(", ");
+                let text = format!(
+                    "images of {release} are not on this host any more: {services}. They can be \
+                     built anew: cutover rollback --to {release} --rebuild"
+                );
+                self.say(None, LineLevel::Error, "drift", text);
+            }
         }
     }
 
@@ -115,6 +163,28 @@ impl App {
             self.say(None, LineLevel::Error, "alarm", text);
         }
     }
+}
+
+/// What should be there by the records.
+fn expected(state: &AppState) -> Expected {
+    let in_color = |color: Color| state.standing((*state.colors.get(color))?);
+    let running = Color::BOTH.into_iter().filter_map(in_color);
+    let running = running
+        .filter(|standing| standing.state == ReleaseState::Warm)
+        .map(|standing| (standing.release.clone(), standing.release.project.clone()));
+    let is_kept = |standing: &&Standing| {
+        !standing.release.folder.is_empty() && standing.state != ReleaseState::Failed
+    };
+    let kept = state.releases.values().rev().filter(is_kept).take(KEPT);
+    Expected {
+        running: running.collect(),
+        kept: kept.map(|standing| standing.release.clone()).collect(),
+        serving: in_color(state.split.leading()).map(|standing| standing.release.clone()),
+    }
+}
+
+fn expected_ids(state: &AppState) -> Vec<(ReleaseId, ReleaseState)> {
+    state.releases.values().map(|standing| (standing.release.id, standing.state)).collect()
 }
 
 /// The releases whose links may be mended: all, or while a deploy works those with traffic.

@@ -223,6 +223,8 @@ fn stack(
     stack.singletons.clone_from(&compose.singletons);
     stack.jobs.clone_from(&compose.jobs);
     stack.env_files.clone_from(&compose.env_files);
+    stack.env.pin.clone_from(&compose.env.pin);
+    stack.env.follow.clone_from(&compose.env.follow);
     stack.blank_ok.clone_from(&compose.blank_ok);
     let volume = |(name, class): (&String, &config::VolumeClass)| {
         let class = match class {

@@ -23,6 +23,7 @@ mod networks;
 mod paths;
 mod ports;
 mod problem;
+mod remade;
 mod services;
 mod stack;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod volumes;
 
 pub use color::{ColorTarget, SourceTree, color};
 pub use problem::ComposeProblem;
+pub use remade::Place;
 pub(crate) use services::environment_of;
 pub use stack::{
     ColoredStack, FileCopy, HealthCheck, ImageSource, Join, Kind, Published, PublishedClass,
@@ -135,6 +137,8 @@ pub struct Compose {
     /// As `COMPOSE_PROFILES` has them.
     profiles: Option<String>,
     socket: Option<PathBuf>,
+    /// Variables for the file, instead of the folder's own `.env`.
+    variables: Option<PathBuf>,
 }
 
 impl Compose {
@@ -150,6 +154,7 @@ impl Compose {
                 .as_ref()
                 .map(|names| names.iter().map(String::as_str).collect::<Vec<_>>().join(",")),
             socket: settings.docker_socket.clone(),
+            variables: None,
         }
     }
 
@@ -165,6 +170,13 @@ impl Compose {
             let here = self.folder.join(&*file);
             *file = tree.place_of(&here).unwrap_or(here);
         }
+        self
+    }
+
+    /// The same, with the variables of this file instead of those of the folder's own `.env`.
+    #[must_use]
+    pub fn with_variables(mut self, file: PathBuf) -> Self {
+        self.variables = Some(file);
         self
     }
 
@@ -185,10 +197,15 @@ impl Compose {
     /// # Errors
     /// [`ComposeError::Invalid`] with compose's own words.
     pub async fn render(&self, project: &str) -> Result<Rendered, ComposeError> {
+        // The env files that a former release named may be gone from the folder; it has copies.
+        let whole: &[&str] = match self.variables {
+            Some(_) => &["--quiet", "--no-env-resolution"],
+            None => &["--quiet"],
+        };
         let (operator, colored, whole) = tokio::try_join!(
             self.config(None, &["--format", "json", "--no-env-resolution"]),
             self.config(Some(project), &["--format", "json", "--no-env-resolution"]),
-            self.config(None, &["--quiet"]),
+            self.config(None, whole),
         )?;
         let (mut blanks, mut warnings) = (Vec::new(), Vec::new());
         for line in [&operator, &colored, &whole].into_iter().flat_map(|out| out.stderr.lines()) {
@@ -374,6 +391,9 @@ impl Compose {
             spec = spec.env("COMPOSE_PROFILES", profiles);
         }
         let mut spec = spec.arg("--project-directory").arg(&self.folder);
+        if let Some(file) = &self.variables {
+            spec = spec.arg("--env-file").arg(file);
+        }
         for file in &self.files {
             spec = spec.arg("-f").arg(self.folder.join(file));
         }

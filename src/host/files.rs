@@ -19,6 +19,10 @@ use sha2::{Digest, Sha256};
 use super::compose::{ColoredStack, FileCopy, Generated, Required};
 use super::redact::Secrets;
 
+mod told;
+
+pub use told::environments;
+
 /// Larger env files and secrets are refused: they are something else.
 const LARGEST: u64 = 4 * 1024 * 1024;
 /// The generated compose file.
@@ -110,9 +114,72 @@ pub async fn release_files(
     file: &Value,
 ) -> Result<Vec<ReleaseFile>, FilesError> {
     let mut files = vec![json(COMPOSE, file)?, json(STACK, stack)?];
-    let (operator, copies) = (operator.to_owned(), stack.copies.clone());
-    files.extend(off_runtime(move || read_copies(&operator, &copies)).await?);
+    files.extend(copies_now(operator, stack.copies.clone()).await?);
     Ok(files)
+}
+
+/// The same for a stack with its file, from copies that other releases kept.
+///
+/// # Errors
+/// [`FilesError::Malformed`].
+pub fn kept_files(
+    stack: &ColoredStack,
+    file: &Value,
+    copies: Vec<ReleaseFile>,
+) -> Result<Vec<ReleaseFile>, FilesError> {
+    let mut files = vec![json(COMPOSE, file)?, json(STACK, stack)?];
+    files.extend(copies);
+    Ok(files)
+}
+
+/// The copies that a release keeps: env files, secrets and configs, with mode and owner.
+///
+/// # Errors
+/// [`FilesError::Damaged`] when a file is not what was written.
+pub async fn copies_of(folder: &Path) -> Result<Vec<ReleaseFile>, FilesError> {
+    let manifest = verify_release(folder).await?;
+    let folder = folder.to_owned();
+    off_runtime(move || {
+        let names = manifest.files.into_keys();
+        let copies = names.filter(|to| to != Path::new(COMPOSE) && to != Path::new(STACK));
+        copies
+            .map(|to| {
+                let path = folder.join(&to);
+                let bytes = read_bounded(&path)?;
+                let facts = std::fs::metadata(&path).map_err(io("read", &path))?;
+                let owner = Some((facts.uid(), facts.gid())).filter(|_| !to.starts_with("env"));
+                Ok(ReleaseFile { to, bytes, mode: facts.permissions().mode() & 0o777, owner })
+            })
+            .collect()
+    })
+    .await
+}
+
+/// A file of the operator's, read now.
+///
+/// # Errors
+/// [`FilesError`] when it is not there, no file, too large, or a link leads out of the folder.
+pub async fn read_now(operator: &Path, path: &Path) -> Result<Vec<u8>, FilesError> {
+    let (operator, path) = (operator.to_owned(), path.to_owned());
+    off_runtime(move || read_bounded(&inside(&operator, &path)?)).await
+}
+
+/// Whether a folder holds a finished release.
+#[must_use]
+pub fn is_release(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file()
+}
+
+/// Copies of files, read now where they are.
+///
+/// # Errors
+/// [`FilesError`] when one cannot be made.
+pub async fn copies_now(
+    operator: &Path,
+    copies: Vec<FileCopy>,
+) -> Result<Vec<ReleaseFile>, FilesError> {
+    let operator = operator.to_owned();
+    off_runtime(move || read_copies(&operator, &copies)).await
 }
 
 /// How compose is called for a release that was written.

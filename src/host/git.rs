@@ -157,15 +157,19 @@ pub async fn resolve(root: &Path, reference: &str) -> Result<Commit, GitError> {
 /// # Errors
 /// [`GitError::InTheWay`] when something else is there.
 pub async fn add_worktree(root: &Path, commit: &str, place: &Path) -> Result<SourceTree, GitError> {
-    if place.exists() {
-        let out = git(place, ASK, &["rev-parse", "HEAD"]).await?;
-        if !out.status.success() || text(&out) != commit {
+    let mut is_there = place.exists();
+    if is_there && !is_whole(place, commit).await? {
+        if !is_worktree(root, place).await? {
             let (path, commit) = (place.to_owned(), commit.to_owned());
             return Err(GitError::InTheWay { path, commit });
         }
-    } else {
+        // Left half made by a kill, or edited: it is ours, and made anew.
+        remove_worktree(root, place).await?;
+        is_there = false;
+    }
+    if !is_there {
         // What is left of a worktree whose folder somebody removed would be in the way.
-        checked("tidying worktrees", root, git(root, ASK, &["worktree", "prune"]).await?)?;
+        forget_place(root, place).await?;
         let spec = spec(root, CHECKOUT)
             .args(["worktree", "add", "--detach", "--force", "--quiet", "--end-of-options"])
             .arg(place)
@@ -178,6 +182,48 @@ pub async fn add_worktree(root: &Path, commit: &str, place: &Path) -> Result<Sou
     }
     let tracked = tracked(place).await?;
     Ok(SourceTree { root: root.to_owned(), worktree: place.to_owned(), tracked })
+}
+
+/// Whether a checkout is at this commit, with every file of it as it is there.
+async fn is_whole(place: &Path, commit: &str) -> Result<bool, GitError> {
+    let out = git(place, ASK, &["rev-parse", "--show-toplevel", "HEAD"]).await?;
+    let said = text(&out);
+    let mut lines = said.lines();
+    // A folder that is no checkout of its own would be answered for by one around it.
+    let is_own = lines.next().is_some_and(|top| same_place(Path::new(top), place));
+    if !out.status.success() || !is_own || lines.next() != Some(commit) {
+        return Ok(false);
+    }
+    let args = ["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"];
+    let out = git(place, CHECKOUT, &args).await?;
+    Ok(out.status.success() && out.stdout.is_empty())
+}
+
+fn same_place(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// Whether a folder is on the repository's list of worktrees, half made ones too.
+async fn is_worktree(root: &Path, place: &Path) -> Result<bool, GitError> {
+    let out = git(root, ASK, &["worktree", "list", "--porcelain"]).await?;
+    let list = text(&checked("listing worktrees", root, out)?);
+    let mut places = list.lines().filter_map(|line| line.strip_prefix("worktree "));
+    Ok(places.any(|listed| same_place(Path::new(listed), place)))
+}
+
+/// Takes a place off the list of worktrees, also where a kill left it locked.
+async fn forget_place(root: &Path, place: &Path) -> Result<(), GitError> {
+    if is_worktree(root, place).await? {
+        let spec = spec(root, ASK)
+            .args(["worktree", "remove", "--force", "--force", "--end-of-options"])
+            .arg(place);
+        // Where its folder is gone, this says so; what is left of it is pruned.
+        process::run(spec).await?;
+    }
+    checked("tidying worktrees", root, git(root, ASK, &["worktree", "prune"]).await?).map(drop)
 }
 
 /// The files that git tracks in a checkout, submodules' files too, relative to its top folder.
@@ -197,7 +243,17 @@ pub async fn remove_worktree(root: &Path, place: &Path) -> Result<(), GitError> 
         let spec = spec(root, CHECKOUT)
             .args(["worktree", "remove", "--force", "--force", "--end-of-options"])
             .arg(place);
-        checked("removing the checkout", root, process::run(spec).await?)?;
+        let out = process::run(spec).await?;
+        if !out.status.success() && is_worktree(root, place).await? {
+            // git does not remove one that a kill left without its files of its own.
+            std::fs::remove_dir_all(place).map_err(|error| GitError::Failed {
+                what: "removing the checkout",
+                folder: place.to_owned(),
+                tail: error.to_string(),
+            })?;
+            return forget_place(root, place).await;
+        }
+        checked("removing the checkout", root, out)?;
     }
     checked("tidying worktrees", root, git(root, ASK, &["worktree", "prune"]).await?).map(drop)
 }
@@ -210,6 +266,36 @@ pub async fn keep(root: &Path, app: &str, release: &str, commit: &str) -> Result
     let name = format!("refs/cutover/releases/{app}/{release}");
     let args = ["update-ref", "--no-deref", "--end-of-options", &name, commit];
     checked("keeping the commit", root, git(root, ASK, &args).await?).map(drop)
+}
+
+/// The commits that are in `to` and not in `from`, newest first, a short id and a subject each; at
+/// most 50.
+///
+/// # Errors
+/// [`GitError`] when one of them is not there any more.
+pub async fn between(root: &Path, from: &str, to: &str) -> Result<Vec<String>, GitError> {
+    let (from, to) = (resolve(root, from).await?, resolve(root, to).await?);
+    let range = format!("{}..{}", from.id, to.id);
+    let most = format!("--max-count={NAMED}");
+    let args = ["log", "--format=%h %s", &most, "--end-of-options", &range];
+    let out = checked("listing commits", root, git(root, ASK, &args).await?)?;
+    Ok(text(&out).lines().map(escape).collect())
+}
+
+/// Tags a commit in the operator's repository, where there is no such tag yet; there already at the
+/// same commit, is success. Nothing else of the repository is touched.
+///
+/// # Errors
+/// [`GitError`] when the tag is at another commit.
+pub async fn tag(root: &Path, name: &str, commit: &str) -> Result<(), GitError> {
+    let name = format!("refs/tags/{name}");
+    let none = "0".repeat(commit.len());
+    let args = ["update-ref", "--no-deref", "--end-of-options", &name, commit, &none];
+    let out = git(root, ASK, &args).await?;
+    if out.status.success() || resolve(root, &name).await.is_ok_and(|there| there.id == commit) {
+        return Ok(());
+    }
+    Err(failed("tagging the commit", root, &out))
 }
 
 /// Lets a release's commit go; a ref that is gone is success.
@@ -337,7 +423,8 @@ mod tests {
     #[tokio::test]
     async fn names_that_look_like_options_are_not_commits() {
         let dir = repository().await;
-        for bad in ["--upload-pack=touch /tmp/x", "-h", "", "nope", "HEAD:compose.yml"] {
+        let bad = ["--upload-pack=touch /tmp/x", "-f", "-h", "", "nope", "HEAD:compose.yml"];
+        for bad in bad.into_iter().chain(["HEAD\n-f", "main\nmain", "--", "@{upstream}", "a..b"]) {
             let error = resolve(dir.path(), bad).await.expect_err(bad);
             assert!(matches!(error, GitError::NoCommit { .. }), "{bad}: {error}");
         }
@@ -369,6 +456,59 @@ mod tests {
         assert!(!place.exists());
         forget(&root, "shop", "r1").await.expect("forgotten");
         forget(&root, "shop", "r1").await.expect("forgotten twice");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_survives_a_gc_and_a_tag_never_moves() {
+        let dir = repository().await;
+        let root = head(dir.path()).await.expect("head").expect("repository").root;
+        let first = resolve(&root, "main").await.expect("commit");
+        std::fs::write(dir.path().join("new"), "x").expect("write");
+        let lost = snapshot(dir.path()).await.expect("a commit on no branch");
+        let held = snapshot(dir.path()).await.expect("another or the same");
+        keep(&root, "shop", "r1", &held.id).await.expect("kept");
+        tag(&root, "cutover/before-o1", &first.id).await.expect("tagged");
+        tag(&root, "cutover/before-o1", &first.id).await.expect("tagged twice");
+        tag(&root, "cutover/before-o1", &held.id).await.expect_err("it stays where it is");
+        let tagged = resolve(&root, "cutover/before-o1").await.expect("the tag");
+        assert_eq!(tagged, first);
+        for args in
+            [&["reflog", "expire", "--expire=now", "--all"][..], &["gc", "-q", "--prune=now"]]
+        {
+            let out = git(&root, CHECKOUT, args).await.expect("git runs");
+            assert!(out.status.success(), "{}", out.stderr);
+        }
+        assert_eq!(resolve(&root, &held.id).await.expect("kept"), held);
+        if lost.id != held.id {
+            resolve(&root, &lost.id).await.expect_err("what nothing holds is collected");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worktree_that_was_left_half_made_is_made_anew() {
+        let dir = repository().await;
+        let state = tempfile::tempdir().expect("temp dir");
+        let root = head(dir.path()).await.expect("head").expect("repository").root;
+        let commit = resolve(&root, "main").await.expect("commit").id;
+        let place = state.path().join("r1");
+        let file = place.join("backend/main.js");
+        add_worktree(&root, &commit, &place).await.expect("worktree");
+        let names = root.join(".git/worktrees/r1");
+        let harm: [&dyn Fn(); 5] = [
+            &|| std::fs::remove_file(&file).expect("a file that was not written yet"),
+            &|| std::fs::write(names.join("locked"), "initializing").expect("lock"),
+            &|| std::fs::remove_dir_all(&place).expect("the folder"),
+            &|| std::fs::remove_file(place.join(".git")).expect("the way back"),
+            &|| std::fs::remove_file(names.join("index")).expect("the index"),
+        ];
+        for (number, harm) in harm.iter().enumerate() {
+            harm();
+            add_worktree(&root, &commit, &place).await.unwrap_or_else(|e| panic!("{number}: {e}"));
+            assert_eq!(std::fs::read_to_string(&file).expect("read"), "1\n", "{number}");
+        }
+        std::fs::create_dir(state.path().join("r2")).expect("a folder of somebody's");
+        let error = add_worktree(&root, &commit, &state.path().join("r2")).await.expect_err("r2");
+        assert!(matches!(error, GitError::InTheWay { .. }), "{error}");
     }
 
     #[tokio::test]

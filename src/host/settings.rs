@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use cutover_model::{AppName, Color, ServiceName};
 use serde::{Deserialize, Serialize};
 
+use super::env::EnvRules;
+
 /// How two copies of a service treat one volume or one writable folder of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -83,6 +85,8 @@ pub struct StackSettings {
     pub blank_ok: BTreeSet<String>,
     /// Images to run instead of those in the file (`deploy --image SERVICE=IMAGE`).
     pub images: BTreeMap<ServiceName, String>,
+    /// Which keys of env files come back with a release, and which keep today's value.
+    pub env: EnvRules,
     /// Docker's socket; `None`: `DOCKER_HOST` or the default.
     pub docker_socket: Option<PathBuf>,
     /// The app's own part of the state folder: releases, worktrees, per-color folders.
@@ -109,6 +113,7 @@ impl StackSettings {
             routed: BTreeSet::new(),
             blank_ok: BTreeSet::new(),
             images: BTreeMap::new(),
+            env: EnvRules::default(),
             docker_socket: None,
             state,
         }

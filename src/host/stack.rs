@@ -33,6 +33,8 @@ pub use run::{RunOutput, run_once, words};
 pub enum Phase {
     /// Those that run in both colors, and the jobs.
     Services,
+    /// Those that run in both colors, without the jobs: the release had its stack before.
+    Lasting,
     /// Those that run in the stable color only.
     Singletons,
 }
@@ -332,6 +334,7 @@ pub fn endpoints(containers: &[Container]) -> Result<Vec<Endpoint>, EndpointErro
 fn in_phase(stack: &ColoredStack, phase: Phase) -> impl Iterator<Item = &Start> {
     stack.starts.iter().filter(move |start| match phase {
         Phase::Services => start.kind != Kind::Singleton,
+        Phase::Lasting => start.kind == Kind::Service,
         Phase::Singletons => start.kind == Kind::Singleton,
     })
 }

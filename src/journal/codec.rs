@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{NewFact, Replay, Snapshot, StoredFact};
 
 /// The kinds and versions that this program writes. A kind is added here when the model gets it.
-const KNOWN: [(&str, u32); 28] = [
+const KNOWN: [(&str, u32); 29] = [
     ("app_defined", 1),
     ("operation_started", 1),
     ("operation_ended", 1),
@@ -19,6 +19,7 @@ const KNOWN: [(&str, u32); 28] = [
     ("action_done", 1),
     ("action_failed", 1),
     ("release_made", 1),
+    ("release_remade", 1),
     ("release_is", 1),
     ("release_proven", 1),
     ("release_rejected", 1),

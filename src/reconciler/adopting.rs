@@ -93,6 +93,7 @@ pub(super) async fn running(
         migrations: None,
         folder: String::new(),
         made_at: Millis(jiff::Timestamp::now().as_millisecond()),
+        parts: None,
     };
     let published = docker.published(ports).await.map_err(text)?;
     let is_off = docker.engine().await.map_err(text)?.live_restore == Some(false);

@@ -4,10 +4,11 @@
 //! is asked before anything is built; that is in `preflight`. What is written stands below the
 //! release's folder and worktree, and goes with [`forget`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cutover_model::{Color, LineLevel, Release, ReleaseId};
+use cutover_model::{Color, LineLevel, OperationId, Release, ReleaseId};
 use tokio::sync::mpsc;
 
 use super::perform::{Text, docker, made, release_folder, say, text, worktree};
@@ -26,11 +27,11 @@ const PULL: Duration = Duration::from_secs(1_800);
 pub(super) struct Making {
     pub(super) record: Option<Release>,
     pub(super) stack: Option<ColoredStack>,
-    commit: Option<git::Commit>,
+    pub(super) commit: Option<git::Commit>,
     /// The migrations that the database had before any of this release could run.
     pub(super) migrations: Option<Vec<String>>,
     /// The repository's top folder.
-    root: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
 }
 
 /// Fixes the sources and writes the color's compose file.
@@ -170,20 +171,39 @@ pub(super) async fn images(
         commit: commit.as_ref().map(|commit| commit.id.clone()),
         title: commit.map(|commit| commit.subject).unwrap_or_default(),
         images: ids.into_iter().map(|(service, id)| (service.to_string(), id)).collect(),
-        env_files: manifest
-            .files
-            .into_iter()
-            .map(|(path, hash)| (path.display().to_string(), hash))
-            .filter(|(path, _)| path.contains("env"))
-            .collect(),
+        env_files: env_hashes(manifest),
         migrations: work.made.migrations.clone(),
         folder: folder.display().to_string(),
         made_at: cutover_model::Millis(jiff::Timestamp::now().as_millisecond()),
+        parts: None,
     });
     Ok(Some(match built.as_slice() {
         [] => "images as they are".to_owned(),
         names => names.join(", "),
     }))
+}
+
+/// SHA-256 of each env file, by its path in the release.
+pub(super) fn env_hashes(manifest: files::Manifest) -> BTreeMap<String, String> {
+    let named = manifest.files.into_iter().map(|(path, hash)| (path.display().to_string(), hash));
+    named.filter(|(path, _)| path.contains("env")).collect()
+}
+
+/// Builds what is built here, from the sources that the stack names; the services.
+pub(super) async fn build(
+    settings: &StackSettings,
+    stack: &ColoredStack,
+    cache: Cache,
+) -> Result<Vec<String>, String> {
+    let Some(build_file) = &stack.build_file else { return Ok(Vec::new()) };
+    let file = settings.state.join("builds").join(format!("{}.json", stack.release));
+    let bytes = serde_json::to_vec_pretty(build_file).map_err(text)?;
+    files::write_file(&file, bytes).await.map_err(text)?;
+    let generated = compose::Generated { project: stack.project.clone(), file, env_file: None };
+    Compose::new(settings).build(&generated, cache, BUILD, None).await.map_err(text)?;
+    drop(std::fs::remove_file(&generated.file));
+    let services = build_file["services"].as_object();
+    Ok(services.map(|services| services.keys().cloned().collect()).unwrap_or_default())
 }
 
 /// Builds and pulls what is not there; the names of what was built.
@@ -194,19 +214,7 @@ async fn bring(
     release: ReleaseId,
 ) -> Result<Vec<String>, String> {
     let compose = Compose::new(settings);
-    let mut built = Vec::new();
-    if let Some(build_file) = &stack.build_file {
-        let file = settings.state.join("builds").join(format!("{release}.json"));
-        let bytes = serde_json::to_vec_pretty(build_file).map_err(text)?;
-        files::write_file(&file, bytes).await.map_err(text)?;
-        let generated = compose::Generated { project: stack.project.clone(), file, env_file: None };
-        compose.build(&generated, Cache::Use, BUILD, None).await.map_err(text)?;
-        built = build_file["services"]
-            .as_object()
-            .map(|services| services.keys().cloned().collect())
-            .unwrap_or_default();
-        drop(std::fs::remove_file(&generated.file));
-    }
+    let built = build(settings, stack, Cache::Use).await?;
     let missing = stack::missing_images(docker, stack).await.map_err(text)?;
     if !missing.is_empty() {
         let file = settings.state.join("builds").join(format!("{release}-pull.json"));
@@ -219,6 +227,44 @@ async fn bring(
         pulled?;
     }
     Ok(built)
+}
+
+/// Tags what ran before an operation, for its app alone where two apps share a repository.
+pub(super) async fn tag_before(
+    settings: &StackSettings,
+    operation: OperationId,
+    commit: &str,
+) -> Result<String, String> {
+    let head = git::head(&settings.folder).await.map_err(text)?;
+    let root = head.ok_or("the folder is not a git repository any more")?.root;
+    let name = format!("cutover/before-{operation}");
+    if git::tag(&root, &name, commit).await.is_ok() {
+        return Ok(name);
+    }
+    let name = format!("cutover/{}-before-{operation}", settings.app);
+    git::tag(&root, &name, commit).await.map_err(text)?;
+    Ok(name)
+}
+
+/// The commits that lie between two, one line each: those that come, then those that go.
+pub(super) async fn commits(
+    settings: &StackSettings,
+    before: Option<&str>,
+    after: Option<&str>,
+) -> Vec<String> {
+    let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+    let Ok(Some(head)) = git::head(&settings.folder).await else { return Vec::new() };
+    let mut lines = Vec::new();
+    for (sign, from, to) in [('+', before, after), ('-', after, before)] {
+        let between = git::between(&head.root, from, to).await.unwrap_or_default();
+        lines.extend(between.into_iter().map(|line| format!("{sign} {line}")));
+    }
+    lines
+}
+
+/// The commit that the operator's checkout is at.
+pub(super) async fn checkout(settings: &StackSettings) -> Option<String> {
+    Some(git::head(&settings.folder).await.ok()??.commit.id)
 }
 
 /// Removes what a release has outside of its stack: folder, worktree, pins, ref.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cutover_model::{Action, Color, LineLevel, ReleaseId};
 use tokio::sync::mpsc;
 
-use super::{ProbeTarget, Report, Work, looking, making, migrating};
+use super::{ProbeTarget, Report, Work, assembling, looking, making, migrating};
 use crate::host::compose::{self, ColoredStack, Compose};
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::redact::Secrets;
@@ -65,13 +65,21 @@ async fn act(
         Action::Render { release, color } => {
             making::render(settings, *release, *color, work, reports).await
         }
+        Action::Assemble { release, color, parts } => {
+            Box::pin(assembling::assemble(settings, (*release, *color), parts, work, reports)).await
+        }
         Action::Images { release } => {
             Box::pin(making::images(settings, *release, work, reports)).await
         }
         Action::Clear { color, .. } => Box::pin(clear(settings, *color, work)).await,
         Action::Share { color } => Box::pin(share(settings, *color, work)).await,
         Action::Migrate { release } => Box::pin(migrating::migrate(settings, *release, work)).await,
-        Action::Start { release, .. } => Box::pin(start(settings, *release, work)).await,
+        Action::Start { release, .. } => {
+            Box::pin(start(settings, *release, Phase::Services, work)).await
+        }
+        Action::Revive { release, .. } => {
+            Box::pin(start(settings, *release, Phase::Lasting, work)).await
+        }
         Action::Wake { release, color } => Box::pin(wake(settings, *release, *color, work)).await,
         Action::Probe { color, .. } => Box::pin(ready(settings, *color, work)).await,
         Action::MoveSingletons { from, to } => {
@@ -83,6 +91,13 @@ async fn act(
 /// The folder of a release, below the app's part of the state folder.
 pub(super) fn release_folder(settings: &StackSettings, release: ReleaseId) -> PathBuf {
     settings.state.join("releases").join(release.to_string())
+}
+
+/// Where a release's files for a color are: where it was made again, a folder of their own.
+pub(super) fn folder_in(settings: &StackSettings, release: ReleaseId, color: Color) -> PathBuf {
+    let folder = release_folder(settings, release);
+    let again = folder.join(format!("in-{color}"));
+    if files::is_release(&again) { again } else { folder }
 }
 
 pub(super) fn worktree(settings: &StackSettings, release: ReleaseId) -> PathBuf {
@@ -172,22 +187,22 @@ pub(super) async fn stack_of(
         return Ok(Some(stack.clone()));
     }
     let Some(release) = *work.releases.get(color) else { return Ok(None) };
-    let folder = release_folder(settings, release);
+    let folder = folder_in(settings, release, color);
     if !folder.exists() {
         return Ok(None);
     }
     files::load_stack(&folder).await.map(Some).map_err(text)
 }
 
-async fn start(settings: &StackSettings, release: ReleaseId, work: &Work) -> Text {
+async fn start(settings: &StackSettings, release: ReleaseId, phase: Phase, work: &Work) -> Text {
     let docker = docker(settings).await?;
     let compose = Compose::new(settings);
     let stack = made(work)?;
-    let folder = release_folder(settings, release);
+    let folder = folder_in(settings, release, stack.color);
     let generated = files::generated(&folder, stack);
     let secrets = secrets_of(&folder).await;
     let starter = starter(&docker, &secrets);
-    let started = stack::start(&starter, &compose, &generated, stack, Phase::Services)
+    let started = stack::start(&starter, &compose, &generated, stack, phase)
         .await
         .map_err(|error| with_log(&error))?;
     // Made now, so that at the cutover they only have to be started.
@@ -229,7 +244,7 @@ async fn wake(settings: &StackSettings, release: ReleaseId, color: Color, work: 
     let project = work.projects.get(color).clone().unwrap_or_else(|| settings.project(color));
     match stack_of(settings, color, work).await? {
         Some(stack) => {
-            let secrets = secrets_of(&release_folder(settings, release)).await;
+            let secrets = secrets_of(&folder_in(settings, release, color)).await;
             stack::start_again(&starter(&docker, &secrets), &project, &stack, Phase::Services)
                 .await
                 .map_err(|error| with_log(&error))?;
@@ -266,9 +281,13 @@ async fn refuse_other_images(
     color: Color,
     work: &Work,
 ) -> Result<(), String> {
-    let Some(record) = &work.made.record else { return Ok(()) };
+    let known = work.release.and_then(|(release, _)| work.known.get(&release));
+    let (Some(record), Some(stack)) = (work.made.record.as_ref().or(known), &work.made.stack)
+    else {
+        return Ok(());
+    };
     let docker = docker(settings).await?;
-    let containers = colored(settings, &docker, &record.project).await?;
+    let containers = colored(settings, &docker, &stack.project).await?;
     let ids =
         record.images.iter().filter_map(|(service, id)| Some((service.parse().ok()?, id.clone())));
     match stack::wrong_images(&containers, &ids.collect()).as_slice() {
@@ -315,7 +334,7 @@ async fn move_singletons(
     match stack_of(settings, to, work).await? {
         Some(stack) => {
             let release = stack.release;
-            let folder = release_folder(settings, release);
+            let folder = folder_in(settings, release, to);
             let generated = files::generated(&folder, &stack);
             let secrets = secrets_of(&folder).await;
             let starter = starter(&docker, &secrets);

@@ -7,7 +7,7 @@
 
 use cutover_model::{ByColor, Color, ReleaseId};
 
-use super::perform::{docker, release_folder, text};
+use super::perform::{docker, folder_in, text};
 use crate::host::compose::ColoredStack;
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::{StackSettings, files, shared};
@@ -60,7 +60,7 @@ pub(super) async fn operators_project(
         if let Some(project) = projects.get(color).as_ref().filter(|project| **project != own) {
             return Some(project.clone());
         }
-        if let Ok(stack) = files::load_stack(&release_folder(settings, release)).await {
+        if let Ok(stack) = files::load_stack(&folder_in(settings, release, color)).await {
             return Some(stack.operator_project);
         }
     }
@@ -78,7 +78,7 @@ pub(super) async fn tend(settings: &StackSettings, view: &View) -> Result<Tended
     }
     let mut tended = Tended { unserved: unserved(settings, view, &found), ..Tended::default() };
     for (color, release) in &view.linkable {
-        let folder = release_folder(settings, *release);
+        let folder = folder_in(settings, *release, *color);
         // An adopted release has no file of ours, and needs no link.
         let Ok(stack) = files::load_stack(&folder).await else { continue };
         let lost = unlinked(view, &stack, &found);

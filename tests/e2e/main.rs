@@ -28,6 +28,8 @@ mod init;
 #[cfg(test)]
 mod kinto;
 #[cfg(test)]
+mod legs;
+#[cfg(test)]
 mod netns;
 #[cfg(test)]
 mod postgres;

@@ -167,6 +167,7 @@ fn refuse_compose_keys(raw: &RawApp, sink: &mut Sink) {
         place(&raw.singletons),
         place(&raw.jobs),
         place(&raw.env_files),
+        place(&raw.env),
         place(&raw.volumes),
         place(&raw.ports),
         place(&raw.networks),

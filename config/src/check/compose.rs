@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use cutover_model::ServiceName;
 
 use super::{Surroundings, no_effect};
-use crate::checked::{Compose, Migrations, PortClass, PortKey};
+use crate::checked::{Compose, EnvKeys, Migrations, PortClass, PortKey};
 use crate::problem::Sink;
-use crate::raw::{RawApp, RawMigrations, Words};
+use crate::raw::{RawApp, RawEnv, RawMigrations, Words};
 use crate::read::{At, Keyed};
 
 /// Characters that only a shell gives a meaning.
@@ -36,6 +36,7 @@ pub(super) fn check(raw: &RawApp, app: &str, around: &Surroundings, sink: &mut S
         singletons,
         jobs: services(raw.jobs.as_ref(), sink),
         env_files,
+        env: raw.env.as_ref().map(|at| env_keys(&at.value, sink)).unwrap_or_default(),
         volumes: classes(raw.volumes.as_ref()),
         ports: raw.ports.as_ref().map(|at| ports(&at.value, sink)).unwrap_or_default(),
         networks: classes(raw.networks.as_ref()),
@@ -80,6 +81,24 @@ fn profiles(list: Option<&At<Vec<At<String>>>>, sink: &mut Sink) -> Option<BTree
         }
     }
     Some(list.value.iter().map(|item| item.value.clone()).collect())
+}
+
+/// Reads the patterns of keys that are pinned or follow.
+fn env_keys(raw: &RawEnv, sink: &mut Sink) -> EnvKeys {
+    let mut patterns = |list: Option<&At<Vec<At<String>>>>| {
+        let mut kept = Vec::new();
+        for at in list.into_iter().flat_map(|list| &list.value) {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '*' | '?');
+            if at.value.is_empty() || !at.value.chars().all(fits) {
+                sink.wrong(&at.place, format!("\"{}\" is no key of an env file", at.value))
+                    .hint("write the name of a variable; * and ? stand for what may vary");
+            } else {
+                kept.push(at.value.clone());
+            }
+        }
+        kept
+    };
+    EnvKeys { pin: patterns(raw.pin.as_ref()), follow: patterns(raw.follow.as_ref()) }
 }
 
 /// Reads a list of service names.

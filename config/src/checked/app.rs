@@ -106,6 +106,8 @@ pub struct Compose {
     pub jobs: BTreeSet<ServiceName>,
     /// Files whose contents belong to a release.
     pub env_files: Vec<PathBuf>,
+    /// Which of their keys come back with a release.
+    pub env: EnvKeys,
     /// What becomes of each volume and each writable bind mount, by its name or source.
     pub volumes: BTreeMap<String, VolumeClass>,
     /// What becomes of published ports that no route replaces.
@@ -117,6 +119,15 @@ pub struct Compose {
     pub blank_ok: BTreeSet<String>,
     /// What a deploy runs once before the new color gets traffic.
     pub migrations: Option<Migrations>,
+}
+
+/// Which keys of env files come back with a release, as patterns with `*` and `?`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct EnvKeys {
+    /// They come back.
+    pub pin: Vec<String>,
+    /// They keep today's value, beside those that always do.
+    pub follow: Vec<String>,
 }
 
 /// What becomes of a volume when there are two stacks.

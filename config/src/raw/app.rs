@@ -34,6 +34,8 @@ section! {
         jobs: Vec<At<String>>,
         /// Files with variables; they belong to a release.
         env_files: Vec<At<FilePath>>,
+        /// Which of their keys come back with a release.
+        env: RawEnv,
         /// What becomes of each volume and each writable bind mount.
         volumes: Keyed<VolumeClass>,
         /// What becomes of published ports without a route: "9229", "5353/udp", or "service:port".
@@ -68,6 +70,18 @@ section! {
         contacts: Vec<At<RawContact>>,
     }
     not yet: hooks, limits, shield, shadow, triggers, freeze;
+}
+
+section! {
+    /// Which keys of env files come back with a release that is brought back. `*` and `?` stand for
+    /// what may vary.
+    RawEnv {
+        /// Keys that come back with the release; stronger than everything else.
+        pin: Vec<At<String>>,
+        /// Keys that keep today's value. Always among them, unless pinned: *_PASSWORD, *_TOKEN,
+        /// *_KEY and *_SECRET.
+        follow: Vec<At<String>>,
+    }
 }
 
 section! {

@@ -4,12 +4,18 @@
 //! never moves traffic to a release whose stack is not warm.
 
 mod back;
+mod effect;
+mod remake;
 mod restore;
+
+pub use effect::Effect;
+pub use remake::would_make;
 
 use serde::{Deserialize, Serialize};
 
 use super::{AppState, Manner, Open, Refusal, Way};
 use crate::fact::{AppKind, Fact, OperationKind, RolloutEnding, Step};
+use crate::parts::{Layers, Leg};
 use crate::release::ReleaseState;
 use crate::restore::RestorePlan;
 use crate::{Color, OperationId, ReleaseId, Salt, Split, Weight};
@@ -58,6 +64,26 @@ pub enum Input {
         to: Option<ReleaseId>,
         /// What was asked for beyond the usual.
         #[serde(default)]
+        manner: Manner,
+    },
+    /// A new release of parts of a former one and of what serves.
+    Compose {
+        /// The former release, when named.
+        to: Option<ReleaseId>,
+        /// Which parts are the former release's.
+        legs: Vec<Leg>,
+        /// Whether its images are built anew, and how.
+        rebuild: Option<Layers>,
+        /// What was asked for beyond the usual.
+        manner: Manner,
+    },
+    /// What a rollback had to make is ready.
+    Returned {
+        /// The rollback, which started already.
+        operation: OperationId,
+        /// The release.
+        release: ReleaseId,
+        /// How the rollback goes on.
         manner: Manner,
     },
     /// Reverse an operation that moved traffic.
@@ -113,68 +139,6 @@ pub struct Asked {
     pub request: Option<String>,
 }
 
-/// What the controller has to do, in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "effect", rename_all = "snake_case")]
-pub enum Effect {
-    /// Publish this split.
-    Publish {
-        /// The split.
-        split: Split,
-        /// The salt.
-        salt: Salt,
-    },
-    /// See the open requests of a color to their end.
-    Drain {
-        /// The color.
-        color: Color,
-        /// Which end.
-        open: Open,
-    },
-    /// Stop the singletons of one color, then start those of the other.
-    MoveSingletons {
-        /// Where they run.
-        from: Color,
-        /// Where they shall run.
-        to: Color,
-    },
-    /// Start a stopped color, probe it, then ask for the rollback again.
-    Wake {
-        /// The release.
-        release: ReleaseId,
-        /// Its color.
-        color: Color,
-        /// How the rollback goes on.
-        manner: Manner,
-    },
-    /// Take over what runs.
-    Adopt {
-        /// The release that it becomes.
-        release: ReleaseId,
-        /// The color that it is from now on.
-        color: Color,
-    },
-    /// Give the ports back.
-    Leave {
-        /// The release that serves, and will.
-        release: ReleaseId,
-        /// Its color.
-        color: Color,
-    },
-    /// Carry out a restore, or go on with it.
-    Restore {
-        /// Its operation.
-        operation: OperationId,
-    },
-    /// Make the release.
-    Make {
-        /// The release.
-        release: ReleaseId,
-        /// The color it goes to.
-        color: Color,
-    },
-}
-
 /// What follows from an input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
@@ -207,6 +171,12 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         Input::Promote => promote(state, asked),
         Input::Abort => abort(state, asked),
         Input::Rollback { to, manner } => back::rollback(state, asked, *to, *manner),
+        Input::Compose { to, legs, rebuild, manner } => {
+            remake::composed(state, asked, *to, (legs, *rebuild), *manner)
+        }
+        Input::Returned { release, manner, .. } => {
+            remake::returned(state, asked, *release, *manner)
+        }
         Input::Undo { operation } => back::undo(state, asked, *operation),
         Input::Restore { plan } => restore::restore(state, asked, plan),
         Input::Continue { operation, max_loss } => restore::go_on(state, *operation, *max_loss),

@@ -68,6 +68,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
             }
         }
         Fact::ReleaseMade { .. }
+        | Fact::ReleaseRemade { .. }
         | Fact::ReleaseIs { .. }
         | Fact::ReleaseProven { .. }
         | Fact::ReleaseRejected { .. }
@@ -131,7 +132,7 @@ fn start(
     };
     state.operations.insert(operation, started);
     state.newest_operation = state.newest_operation.max(operation);
-    if let OperationKind::Deploy { release } = what {
+    if let OperationKind::Deploy { release } | OperationKind::Remake { release, .. } = what {
         state.newest_release = state.newest_release.max(*release);
     }
     forget_old_operations(state);
@@ -185,8 +186,23 @@ fn evolve_release(state: &mut AppState, happened: &Happened) -> Result<(), Illeg
             state.releases.insert(release.id, standing);
             forget_old_releases(state);
         }
+        Fact::ReleaseRemade { release, color, project } => {
+            standing(state, kind, *release)?;
+            if let Some(former) = state.colors.get(*color).filter(|former| former != release)
+                && let Some(former) = state.releases.get_mut(&former)
+            {
+                former.state = ReleaseState::Gone;
+            }
+            *state.colors.get_mut(*color) = Some(*release);
+            if let Some(standing) = state.releases.get_mut(release) {
+                standing.state = ReleaseState::Starting;
+                standing.release.color = *color;
+                standing.release.project.clone_from(project);
+            }
+        }
         Fact::ReleaseIs { release, state: now } => {
             let color = standing(state, kind, *release)?.release.color;
+            measure(state, happened, *release, *now);
             if let Some(standing) = state.releases.get_mut(release) {
                 standing.state = *now;
             }
@@ -205,6 +221,34 @@ fn evolve_release(state: &mut AppState, happened: &Happened) -> Result<(), Illeg
         _ => {}
     }
     Ok(())
+}
+
+/// How long it took until a release was ready, where an operation began it.
+fn measure(state: &mut AppState, happened: &Happened, release: ReleaseId, now: ReleaseState) {
+    let former = state.release_state(release);
+    let began = state.operations.values().rev().find(|operation| {
+        let is_its = match operation.what {
+            OperationKind::Rollback { to, .. } => to == release,
+            OperationKind::Remake { release: of, .. } | OperationKind::Deploy { release: of } => {
+                of == release
+            }
+            _ => false,
+        };
+        operation.ended.is_none() && is_its
+    });
+    let (ReleaseState::Warm, Some(began)) = (now, began) else { return };
+    let took = Some(happened.at.since(began.started_at));
+    match (&began.what, former) {
+        (OperationKind::Deploy { .. }, ReleaseState::Starting) => {
+            let made_at = state.standing(release).map_or(happened.at, |s| s.release.made_at);
+            state.measured.start_ms = Some(happened.at.since(made_at));
+        }
+        (OperationKind::Remake { .. }, _) | (_, ReleaseState::Starting) => {
+            state.measured.remake_ms = took;
+        }
+        (OperationKind::Rollback { .. }, ReleaseState::Stopped) => state.measured.wake_ms = took,
+        _ => {}
+    }
 }
 
 fn standing<'s>(

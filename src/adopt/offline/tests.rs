@@ -24,6 +24,7 @@ fn release(number: u64, color: Color) -> Release {
         migrations: None,
         folder: String::new(),
         made_at: NOW,
+        parts: None,
     }
 }
 

@@ -37,6 +37,9 @@ fn said(fact: &Fact) -> String {
             format!("action {index}: done in {}", text::duration(Duration::from_millis(*took_ms)))
         }
         Fact::ActionFailed { index, why, .. } => format!("action {index}: failed: {why}"),
+        Fact::ReleaseRemade { release, color, .. } => {
+            format!("{release} is made again in {color}")
+        }
         Fact::ReleaseMade { release } => {
             format!("{} made in {}: {}", release.id, release.color, release.label())
         }
@@ -128,6 +131,10 @@ fn asked(what: &OperationKind) -> String {
             let force = if manner.proof == Proof::Waived { ", by force" } else { "" };
             let open = if manner.open == Open::Cut { ", open requests cut" } else { "" };
             format!("rollback{from} to {to}{force}{open}")
+        }
+        OperationKind::Remake { release, from, parts, .. } => {
+            let from = from.map_or_else(String::new, |from| format!(" from {from}"));
+            format!("rollback{from} to {release}, made of {}", parts.told())
         }
         OperationKind::Undo { operation } => format!("undo {operation}"),
         OperationKind::Restore { source, to } => format!("restore of {source}; {to} serves on it"),

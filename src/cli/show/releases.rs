@@ -18,7 +18,28 @@ pub(in crate::cli) fn releases(list: &Releases, now: i64, clock: &Clock) -> Stri
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    let both = rows
+        .iter()
+        .zip(&list.releases)
+        .flat_map(|(row, release)| std::iter::once(line(row)).chain(below(release)));
+    both.collect::<Vec<_>>().join("\n")
+}
+
+/// What a release runs: its images, and what it was composed of.
+fn below(line: &ReleaseLine) -> Vec<String> {
+    let indent = "     ";
+    let short =
+        |id: &String| id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect::<String>();
+    let images = line.images.iter().map(|(service, id)| format!("{service} {}", short(id)));
+    let images = images.collect::<Vec<_>>().join("   ");
+    let mut lines = Vec::new();
+    if let Some(parts) = &line.parts {
+        lines.push(format!("{indent}{}", parts.told()));
+    }
+    if !images.is_empty() {
+        lines.push(format!("{indent}images  {images}"));
+    }
+    lines
 }
 
 fn row(line: &ReleaseLine, now: i64, clock: &Clock) -> [String; 5] {

@@ -291,6 +291,7 @@ fn followed_lines() {
 #[test]
 fn list_of_releases() {
     let line = |id: u64, state, points, proven: bool, rejected: Option<u64>| ReleaseLine {
+        parts: None,
         release: ReleaseId(id),
         label: format!("4be1c2{id} \"Cart on one page\""),
         commit: None,

@@ -2,6 +2,7 @@
 
 use cutover_model::ReleaseId;
 
+use super::legs;
 use crate::api::wire;
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
@@ -18,7 +19,11 @@ time; going forward again is  cutover undo. The database stays as it is.
 
 Examples:
   cutover rollback
-  cutover rollback --to r5         a stopped release is started first
+  cutover rollback --to r5         a stopped release is started first, one whose containers are
+                                   gone is made again from its record; what serves goes on
+  cutover rollback --to r5 --dry-run     the plan, and nothing else
+  cutover rollback --only config         today's code and images with r5's env files
+  cutover rollback --to r5 --rebuild     r5's code with images built anew
   cutover rollback --to r6 --force       also to one that never proved itself, without its probe
   cutover rollback --drop-in-flight      the bad release's open requests are cut, not finished
   sudo cutover rollback --offline  when no daemon answers")]
@@ -32,6 +37,12 @@ pub struct Args {
     /// Cut the open requests of the release that loses the traffic, instead of letting them finish
     #[arg(long, conflicts_with = "offline")]
     drop_in_flight: bool,
+    /// The parts
+    #[command(flatten)]
+    parts: legs::Args,
+    /// Show what would be done, by the same plan, and do nothing
+    #[arg(long, conflicts_with = "offline")]
+    dry_run: bool,
     /// Without the daemon: it is started with the former release at 100 %
     #[arg(long, conflicts_with = "detach")]
     offline: bool,
@@ -49,7 +60,20 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         return offline::rollback(session, args.to).await;
     }
     let client = session.daemon()?;
-    let body =
-        wire::Rollback { to: args.to, force: args.force, drop_in_flight: args.drop_in_flight };
+    if args.parts.names_database() {
+        let text = "the database is no part of a release: its way back loses rows and asks first";
+        return Err(CliError::new(Exit::Usage, text));
+    }
+    let body = wire::Rollback {
+        to: args.to,
+        force: args.force,
+        drop_in_flight: args.drop_in_flight,
+        legs: args.parts.legs(),
+        rebuild: args.parts.rebuild(),
+        dry_run: args.dry_run,
+    };
+    if args.dry_run {
+        return legs::plan(session, &client, &body).await;
+    }
     carry_out(session, &client, "rollback", &body, Wait::from(args.detach)).await
 }

@@ -305,6 +305,22 @@ impl Docker {
         Container::from_inspect(answer)
     }
 
+    /// The variables that a container was made with.
+    ///
+    /// # Errors
+    /// [`DockerError`] when the engine does not answer.
+    pub async fn environment_of(
+        &self,
+        container: &Container,
+    ) -> Result<BTreeMap<String, String>, DockerError> {
+        let what = format!("looking at {}", container.name);
+        let call = self.client.inspect_container(&container.id, None);
+        let config = within(ASK, what, call).await?.config.unwrap_or_default();
+        let pairs = config.env.unwrap_or_default();
+        let split = |pair: String| Some(pair.split_once('=')?).map(|(k, v)| (k.into(), v.into()));
+        Ok(pairs.into_iter().filter_map(split).collect())
+    }
+
     /// Starts a container; one that runs already is success.
     ///
     /// # Errors

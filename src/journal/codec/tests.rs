@@ -77,6 +77,7 @@ fn release(id: u64, color: Color) -> Release {
         migrations: Some(vec!["20261123_cart".to_owned()]),
         folder: format!("releases/shop/r{id}"),
         made_at: Millis(1_795_000_000_000),
+        parts: None,
     }
 }
 

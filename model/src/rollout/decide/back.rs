@@ -2,7 +2,7 @@
 //!
 //! Neither leads to a release whose stack is not warm, but for a color that has traffic anyhow.
 
-use super::{Asked, Decision, Effect};
+use super::{Asked, Decision, Effect, remake};
 use crate::fact::{Fact, OperationKind, RolloutEnding};
 use crate::release::ReleaseState;
 use crate::rollout::{AppState, Manner, Open, Proof, Refusal, Way};
@@ -17,7 +17,7 @@ pub(super) fn rollback(
     let target = target(state, to, manner)?;
     let color = Color::BOTH.into_iter().find(|color| *state.colors.get(*color) == Some(target));
     let Some(color) = color else {
-        return Err(gone(state, target));
+        return remake::again(state, asked, target, manner);
     };
     if state.split == Split::all(color) {
         return already(state, asked, (color, target), manner);
@@ -40,7 +40,7 @@ pub(super) fn rollback(
         }
         // The color that has traffic now can always have all of it.
         _ if state.split.share(color) > Weight::ZERO => {}
-        _ => return Err(gone(state, target)),
+        _ => return remake::again(state, asked, target, manner),
     }
     let mut decision = back(decision, state, asked, (color, target, from));
     for effect in &mut decision.effects {
@@ -51,7 +51,7 @@ pub(super) fn rollback(
     Ok(decision)
 }
 
-fn back(
+pub(super) fn back(
     decision: Decision,
     state: &AppState,
     asked: &Asked,
@@ -73,7 +73,11 @@ fn back(
 }
 
 /// Where a rollback leads.
-fn target(state: &AppState, to: Option<ReleaseId>, manner: Manner) -> Result<ReleaseId, Refusal> {
+pub(super) fn target(
+    state: &AppState,
+    to: Option<ReleaseId>,
+    manner: Manner,
+) -> Result<ReleaseId, Refusal> {
     let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && moved_back_last(state);
     match to {
         Some(release) if state.standing(release).is_none() => {
@@ -107,7 +111,7 @@ fn already(
     Ok(decision)
 }
 
-fn is_proven(state: &AppState, release: ReleaseId) -> bool {
+pub(super) fn is_proven(state: &AppState, release: ReleaseId) -> bool {
     state.standing(release).is_some_and(|standing| standing.proven_at.is_some())
 }
 
@@ -187,10 +191,12 @@ pub(super) fn undo(
 
 fn moved_back_last(state: &AppState) -> bool {
     let by = state.last_move.and_then(|m| m.operation).and_then(|id| state.operations.get(&id));
-    matches!(by.map(|o| &o.what), Some(OperationKind::Rollback { .. } | OperationKind::Abort))
+    let what = by.map(|o| &o.what);
+    let is_back = matches!(what, Some(OperationKind::Rollback { .. } | OperationKind::Abort));
+    is_back || matches!(what, Some(OperationKind::Remake { .. }))
 }
 
-fn nowhere(state: &AppState) -> Refusal {
+pub(super) fn nowhere(state: &AppState) -> Refusal {
     let why = match state.stable() {
         Some(serving) => format!(
             "{serving} serves, and no other release has proved itself: there is nowhere to go back"
@@ -205,7 +211,7 @@ fn nowhere(state: &AppState) -> Refusal {
     Refusal::cannot(why, ways)
 }
 
-fn unproven(state: &AppState, release: ReleaseId) -> Refusal {
+pub(super) fn unproven(state: &AppState, release: ReleaseId) -> Refusal {
     let why = format!("{release} never proved itself: it has never served everyone");
     let mut ways = Vec::new();
     if let Some(target) = state.rollback_target() {
@@ -219,7 +225,7 @@ fn unproven(state: &AppState, release: ReleaseId) -> Refusal {
     Refusal::cannot(why, ways)
 }
 
-fn gone(state: &AppState, release: ReleaseId) -> Refusal {
+pub(super) fn gone(state: &AppState, release: ReleaseId) -> Refusal {
     let serving = state.serving().map_or("nothing".to_owned(), |r| r.to_string());
     let why = format!("{release} has no stack any more; {serving} serves");
     let commit = state.standing(release).and_then(|s| s.release.commit.clone());
