@@ -34,7 +34,7 @@ section! {
         jobs: Vec<At<String>>,
         /// Files with variables; they belong to a release.
         env_files: Vec<At<FilePath>>,
-        /// Which of their keys come back with a release.
+        /// Which keys of env files come back with a release.
         env: RawEnv,
         /// What becomes of each volume and each writable bind mount.
         volumes: Keyed<VolumeClass>,
