@@ -8,12 +8,14 @@
 
 pub mod adoption;
 pub mod answers;
+pub mod databases;
 pub mod events;
 pub mod legs;
 pub mod maintenance;
 pub mod metrics;
 pub mod peer;
 pub mod rate;
+pub mod restore;
 pub mod status;
 pub mod tcp;
 pub mod wire;
@@ -116,6 +118,11 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/apps/{app}/abort", post(abort))
         .route("/v1/apps/{app}/rollback", post(legs::rollback))
         .route("/v1/apps/{app}/undo", post(undo))
+        .route("/v1/apps/{app}/db", get(databases::list))
+        .route("/v1/apps/{app}/restore", post(restore::restore))
+        .route("/v1/apps/{app}/restore/plan", post(restore::plan))
+        .route("/v1/apps/{app}/operations/{operation}/continue", post(restore::go_on))
+        .route("/v1/apps/{app}/operations/{operation}/abort", post(restore::give_up))
         .route("/v1/apps/{app}/deploy", post(answers::deploy))
         .route("/v1/apps/{app}/adopt", get(adoption::adopt_plan).post(adoption::adopt))
         .route("/v1/apps/{app}/leave", get(adoption::leave_plan).post(adoption::leave))
@@ -186,7 +193,9 @@ fn problem_with(
 ) -> Response {
     let status = match kind {
         wire::ProblemKind::NothingToDo => StatusCode::OK,
-        wire::ProblemKind::Refused | wire::ProblemKind::Busy => StatusCode::CONFLICT,
+        wire::ProblemKind::Refused | wire::ProblemKind::Busy | wire::ProblemKind::AsksLoss => {
+            StatusCode::CONFLICT
+        }
         wire::ProblemKind::NotFound => StatusCode::NOT_FOUND,
         wire::ProblemKind::Usage => StatusCode::BAD_REQUEST,
         wire::ProblemKind::NotPermitted => StatusCode::FORBIDDEN,

@@ -59,7 +59,9 @@ Every day
 
 Trouble
   rollback     all traffic back to the release that proved itself, now
-  undo         reverse an operation that moved traffic
+  undo         reverse an operation that moved traffic, or put data back
+  db           the live database, and what is kept beside it
+  continue     go on with an operation that waits for you
   maintenance  on: send clients away with a page; off: serve them again
   note         say why, for the record
   wait         follow an operation to its end
@@ -155,10 +157,14 @@ pub enum Command {
     Events(day::events::Args),
     /// All traffic back to the release that proved itself, now
     Rollback(trouble::rollback::Args),
-    /// Reverse an operation that moved traffic
+    /// Reverse an operation that moved traffic, or put data back
     Undo(trouble::undo::Args),
     /// Send clients away with a page, or serve them again
     Maintenance(trouble::maintenance::Args),
+    /// The live database, and what is kept beside it
+    Db(trouble::db::Args),
+    /// Go on with an operation that waits for you
+    Continue(trouble::go_on::Args),
     /// Say why, for the record
     Note(trouble::note::Args),
     /// Follow an operation to its end
@@ -230,6 +236,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Rollback(args) => trouble::rollback::run(session, args).await,
         Command::Undo(args) => trouble::undo::run(session, args).await,
         Command::Maintenance(args) => trouble::maintenance::run(session, args).await,
+        Command::Db(args) => trouble::db::run(session, args).await,
+        Command::Continue(args) => trouble::go_on::run(session, args).await,
         Command::Note(args) => trouble::note::run(session, args).await,
         Command::Wait(args) => trouble::wait::run(session, args).await,
         Command::Init(args) => begin::init::run(session, args).await,

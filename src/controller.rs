@@ -19,6 +19,7 @@ mod ports;
 mod recorder;
 mod reload;
 mod remaking;
+mod restoring;
 mod settle;
 mod tending;
 
@@ -41,6 +42,7 @@ use tokio_util::task::TaskTracker;
 use crate::host::StackSettings;
 use crate::journal::Journal;
 use crate::journal::weights::Weights;
+use crate::reconciler::database::DatabaseSettings;
 use crate::reconciler::{Drift, Reconciler};
 
 pub use boot::{Prepared, Remembered};
@@ -50,6 +52,7 @@ pub use gate::{Closing, HoldGuard, HoldLimits, HoldLost, Turned, first_hold};
 pub use make::DeployRequest;
 pub use ports::Carried;
 pub use remaking::Preview;
+pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
 
 pub use crate::reconciler::{Again, Mode, Tree};
 
@@ -80,6 +83,8 @@ pub struct AppSettings {
     pub probe: ProbeSettings,
     /// The migration command.
     pub migration: Option<MigrationSettings>,
+    /// The database that is rolled back with the app.
+    pub database: Option<DatabaseSettings>,
     /// How long a drain waits for open requests.
     pub drain: Duration,
 }
@@ -127,6 +132,10 @@ pub struct Shared {
     pub tables_changed: Notify,
     /// The state folder, for pages that a restart shows again.
     pub state: PathBuf,
+    /// What the state folder draws its secrets from.
+    pub key: [u8; 32],
+    /// What a start does with operations that were cut off.
+    pub resume: Resume,
     /// Runs plans; `None` when no app is made from a compose file.
     pub reconciler: Option<Reconciler>,
 }
@@ -157,6 +166,8 @@ pub struct App {
     drift: Mutex<Drift>,
     /// Told when somebody started something in it.
     habits: Notify,
+    /// The restore that is carried out, and plans that were shown.
+    restoring: Mutex<restoring::Restoring>,
     /// Ends the task that keeps the rule for the public ports.
     kept_rule: Mutex<Option<CancellationToken>>,
     stop: CancellationToken,
@@ -181,6 +192,9 @@ pub enum Failure {
     /// The app has no such thing, or it does not exist.
     #[error("{0}")]
     Unknown(String),
+    /// It cannot be done, for this reason.
+    #[error("{0}")]
+    Impossible(String),
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,

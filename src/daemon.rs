@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cutover_config::Config;
-use cutover_model::{AppKind, ByColor, Color};
+use cutover_model::{AppKind, AppName, ByColor, Color};
 use cutover_proxy::Proxy;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +31,8 @@ use tokio_util::task::TaskTracker;
 use crate::analysis::{self, Figures};
 use crate::api::{self, Desk};
 use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shared, now};
+
+pub use crate::controller::Resume;
 use crate::journal::weights::{Weights, WeightsFile};
 use crate::journal::{Journal, Options, disk, reserve};
 use crate::reconciler::Reconciler;
@@ -51,6 +53,8 @@ pub struct ServeOptions {
     pub file: PathBuf,
     /// Give this color everything at the start: `rollback --offline`.
     pub start_on: Option<Color>,
+    /// What becomes of operations that were cut off.
+    pub resume: Resume,
     /// Listening sockets that were handed to this process; see [`inherit::take`].
     pub inherited: Vec<inherit::Inherited>,
 }
@@ -69,6 +73,18 @@ pub struct Daemon {
     stop: CancellationToken,
     tasks: TaskTracker,
     reload: Arc<Reload>,
+}
+
+/// None where no app is made from a compose file.
+fn reconciler_for(prepared: &[Prepared]) -> Option<Reconciler> {
+    let is_compose = prepared.iter().any(|app| app.settings().kind == AppKind::Compose);
+    is_compose.then(Reconciler::default)
+}
+
+/// Compose runs in the file's folder: a relative path would be read from there once more.
+fn folder_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
 impl Daemon {
@@ -96,18 +112,17 @@ impl Daemon {
         proxy_settings.access_log = log;
         proxy_settings.pages = pages::or_ours(&config);
 
-        // Compose runs in that folder: a relative path would be read from there once more.
-        let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
-        let folder = file.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+        let folder = folder_of(&options.file);
         let journal = Arc::new(journal);
+        let known = |app: &AppName| Remembered {
+            weight: entries.get(app).cloned(),
+            endpoints: remembered.endpoints(app),
+            start_on: options.start_on,
+        };
         let mut prepared = Vec::new();
-        for settings in settings::apps(&config, &folder) {
-            let known = Remembered {
-                weight: entries.get(&settings.app).cloned(),
-                endpoints: remembered.endpoints(&settings.app),
-                start_on: options.start_on,
-            };
-            prepared.push(Prepared::read(settings, &journal, known).await);
+        for app in settings::apps(&config, &folder) {
+            let known = known(&app.app);
+            prepared.push(Prepared::read(app, &journal, known).await);
         }
         let opening = opening::open(&prepared, &proxy_settings, options.inherited)?;
         proxy_settings.listen = opening.ports.listen;
@@ -115,7 +130,6 @@ impl Daemon {
         let proxy = Arc::new(Proxy::start(proxy_settings, opening.ports.sockets)?);
         opening::keep(&proxy, &opening.ports.surplus);
         let addresses = proxy.addresses();
-        let is_compose = prepared.iter().any(|app| app.settings().kind == AppKind::Compose);
         let shared = Arc::new(Shared {
             proxy: Arc::clone(&proxy),
             journal,
@@ -123,14 +137,15 @@ impl Daemon {
             landing: opening.landing,
             tables_changed: tokio::sync::Notify::new(),
             state: state.clone(),
-            reconciler: is_compose.then(Reconciler::default),
+            resume: options.resume,
+            key: cookie_key,
+            reconciler: reconciler_for(&prepared),
         });
         let start = |prepared: Prepared| {
             let addresses = color_addresses(&proxy, prepared.settings(), &stop);
             App::start(prepared, Arc::clone(&shared), addresses, &tasks, &stop)
         };
-        let started: Vec<Arc<App>> = prepared.into_iter().map(start).collect();
-        let controller = Controller::new(started);
+        let controller = Controller::new(prepared.into_iter().map(start));
         tasks.spawn(reserve::keep(state.clone(), stop.clone()));
         tasks.spawn(tables::keep(state, controller.clone(), Arc::clone(&shared), stop.clone()));
         let figures = Arc::new(Figures::default());

@@ -8,6 +8,7 @@
 //! configuration file: callers hand in small settings. What may be decided without asking the
 //! outside world (the coloring of a compose file) is a pure function over data.
 
+pub mod backups;
 pub mod compose;
 pub mod docker;
 pub mod endpoint;

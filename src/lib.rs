@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod client;
 pub mod controller;
+pub mod crash;
 pub mod daemon;
 pub mod demo;
 pub mod host;

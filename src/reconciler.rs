@@ -7,16 +7,19 @@
 
 mod adopting;
 mod assembling;
+pub mod database;
 mod drifting;
 mod looking;
 mod making;
 mod migrating;
 mod perform;
+mod pointing;
 mod preflight;
 mod tending;
 
 pub use adopting::Running;
 pub use assembling::Missing;
+use database::Database;
 pub use drifting::{Drift, Expected};
 pub use making::Rejected;
 pub use tending::{Tended, Unserved, View};
@@ -26,7 +29,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use cutover_model::{
-    Action, AppName, ByColor, Color, Containers, LineLevel, Observation, OperationId, Parts,
+    Action, AppName, ByColor, Color, Containers, Fact, LineLevel, Observation, OperationId, Parts,
     Release, ReleaseId, Seen, ServiceName,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -111,10 +114,14 @@ pub struct Work {
     pub rejected: Vec<(ReleaseId, Option<String>)>,
     /// The migration: service and command.
     pub migration: Option<(ServiceName, Vec<String>)>,
+    /// The database, for a restore point.
+    pub database: Option<Database>,
     /// Where to probe.
     pub probe: Option<ProbeTarget>,
     /// The records of the releases that parts are taken from.
     pub known: BTreeMap<ReleaseId, Release>,
+    /// Whether a restore point was made.
+    pub has_point: bool,
     /// Whether a singleton was started.
     pub moved_singletons: bool,
     made: making::Making,
@@ -133,11 +140,19 @@ impl Work {
             mode: Mode::default(),
             rejected: Vec::new(),
             migration: None,
+            database: None,
             probe: None,
             known: BTreeMap::new(),
+            has_point: false,
             moved_singletons: false,
             made: making::Making::default(),
         }
+    }
+
+    /// The operator's own project, once the release is rendered.
+    #[must_use]
+    pub fn operator_project(&self) -> Option<String> {
+        self.made.stack.as_ref().map(|stack| stack.operator_project.clone())
     }
 
     /// The record of the release, once its images are there.
@@ -189,6 +204,13 @@ pub enum Report {
         index: u32,
         /// Why.
         why: String,
+    },
+    /// Something happened that has to be recorded before it goes on.
+    Happened {
+        /// It.
+        fact: Box<Fact>,
+        /// Told when it is durable, or why it is not.
+        go: oneshot::Sender<Result<(), String>>,
     },
     /// Something for people.
     Line {

@@ -43,6 +43,21 @@ pub fn number_of(number: usize, noun: &str) -> String {
     format!("{number} {noun}{ending}")
 }
 
+/// `14 kB`, `755 MB`, `1.9 GB`: thousands, not 1,024.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| bytes >= *unit) else {
+        return format!("{bytes} B");
+    };
+    let tenths = bytes / (unit / 10);
+    match tenths {
+        0..=99 => format!("{}.{} {name}", tenths / 10, tenths % 10),
+        _ => format!("{} {name}", tenths / 10),
+    }
+}
+
 /// `03:07:41`, in the time zone of this machine.
 #[must_use]
 pub fn clock(millis: i64) -> String {
@@ -64,6 +79,13 @@ pub fn zone() -> TimeZone {
         Err(error) if error.kind() == ErrorKind::NotFound => TimeZone::UTC,
         Err(_) => TimeZone::system(),
     }
+}
+
+/// `26 Nov 22:31`, in the time zone of this machine.
+#[must_use]
+pub fn day(millis: i64) -> String {
+    let Ok(stamp) = jiff::Timestamp::from_millisecond(millis) else { return "?".to_owned() };
+    stamp.to_zoned(zone()).strftime("%-d %b %H:%M").to_string()
 }
 
 #[cfg(test)]
@@ -97,6 +119,19 @@ mod tests {
         for month in 0..24 {
             let stamp = jiff::Timestamp::from_second(1_790_000_000 + month * 2_600_000).unwrap();
             assert_eq!(read.to_offset(stamp), looked_up.to_offset(stamp), "{stamp}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_two_or_three_digits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (14_200, "14 kB"),
+            (755_000_000, "755 MB"),
+            (1_940_000_000, "1.9 GB"),
+        ] {
+            assert_eq!(size(bytes), text);
         }
     }
 

@@ -137,6 +137,10 @@ pub enum Ending {
     Done,
     /// At the former state, for this reason.
     Failed(String),
+    /// Refused while it looked, for this reason: nothing was changed.
+    Refused(String),
+    /// A person gave it up: at the former state.
+    GivenUp,
     /// A later cut-back took its place.
     Overtaken,
     /// The daemon was stopped or killed while it ran; what it had begun was put back.

@@ -46,6 +46,11 @@ pub enum Action {
         /// The color.
         color: Color,
     },
+    /// Copy the database, so that the migration that follows can be taken back.
+    Point {
+        /// The release whose migration follows.
+        release: ReleaseId,
+    },
     /// Run the migration command once.
     Migrate {
         /// The release whose image runs it.
@@ -98,6 +103,7 @@ impl Action {
             Self::Images { .. } => "build",
             Self::Clear { .. } => "clear",
             Self::Share { .. } => "shared",
+            Self::Point { .. } => "restore point",
             Self::Migrate { .. } => "migration",
             Self::Start { .. } | Self::Revive { .. } | Self::Wake { .. } => "start",
             Self::Probe { .. } => "ready",
@@ -147,8 +153,10 @@ pub enum Goal {
 pub enum Migration {
     /// None is configured.
     None,
-    /// The configured command runs once.
+    /// The configured command runs once; nothing is copied before.
     Once,
+    /// A restore point is made, then the configured command runs once.
+    AfterPoint,
 }
 
 /// What was seen of a thing on the host; not seen is not the same as not there.
@@ -221,7 +229,10 @@ pub fn plan(goal: &Goal, seen: &Observation) -> Result<Vec<Action>, NoPlan> {
                 actions.push(Action::Clear { color, release: None });
             }
             actions.push(Action::Share { color });
-            if *migration == Migration::Once {
+            if *migration == Migration::AfterPoint {
+                actions.push(Action::Point { release });
+            }
+            if *migration != Migration::None {
                 actions.push(Action::Migrate { release });
             }
             actions.push(Action::Start { release, color });
@@ -284,6 +295,15 @@ mod tests {
             matches!(a, Action::Images { .. } | Action::Migrate { .. } | Action::Start { .. })
         };
         assert!(!actions.iter().any(is_wrong));
+    }
+
+    #[test]
+    fn a_restore_point_comes_right_before_the_migration() {
+        let migration = Migration::AfterPoint;
+        let goal = Goal::Fresh { release: ReleaseId(3), color: Color::Blue, migration };
+        let labels: Vec<_> = plan(&goal, &seen(0, 0)).unwrap().iter().map(Action::label).collect();
+        let wanted = ["prepare", "build", "shared", "restore point", "migration", "start", "ready"];
+        assert_eq!(labels, wanted);
     }
 
     #[test]

@@ -6,8 +6,11 @@
 //! done, so that an operation killed anywhere goes on, or goes back, from what is there.
 //! INVARIANT: nothing is planned on what could not be seen.
 
+mod loss;
+
 use std::fmt;
 
+pub use loss::{Certainty, Loss, TableLoss};
 use serde::{Deserialize, Serialize};
 
 use crate::{Millis, OperationId, ReleaseId};

@@ -67,6 +67,10 @@ pub fn failed(failure: &Failure) -> Response {
         Failure::NotRecorded(_) => problem(ProblemKind::NotRecorded, message, 4),
         Failure::Overtaken(_) | Failure::Untrusted(_) => problem(ProblemKind::Refused, message, 4),
         Failure::Unknown(_) => problem(ProblemKind::NotFound, message, 2),
+        Failure::Impossible(why) => {
+            let message = format!("{why}. NOTHING WAS CHANGED.");
+            problem(ProblemKind::Refused, message, 4)
+        }
         Failure::Stopping => problem(ProblemKind::Failed, message, 69),
     }
 }
@@ -92,6 +96,13 @@ fn refused(refusal: &Refusal, message: String) -> Response {
             ways.clone(),
             4,
         ),
+        Refusal::LosesRows { operation } => {
+            let way = cutover_model::Way {
+                command: format!("cutover undo {operation} --dry-run"),
+                what: "counts it first".to_owned(),
+            };
+            problem_with(ProblemKind::AsksLoss, message, vec![way], 4)
+        }
         Refusal::Unknown { .. } => problem(ProblemKind::NotFound, message, 2),
     }
 }

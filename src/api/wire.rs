@@ -4,6 +4,13 @@
 //! milliseconds since the Unix epoch, shares are basis points, latencies are microseconds. No value
 //! of an env file and no secret is ever in one of them.
 
+mod restore;
+
+pub use restore::{
+    Continue, DataAsk, DatabaseLine, Databases, RestoreAsk, RestoreGo, RestorePlanned, Rows,
+    WayBack,
+};
+
 use cutover_model::{
     AppName, Color, Generation, Happened, OperationId, Parts, ReleaseId, ReleaseState, Way, Weight,
 };
@@ -33,6 +40,10 @@ pub mod schema {
     pub const PLAN: &str = "cutover.plan/1";
     /// [`super::RollbackPlan`].
     pub const ROLLBACK_PLAN: &str = "cutover.rollback-plan/1";
+    /// [`super::RestorePlanned`].
+    pub const RESTORE_PLAN: &str = "cutover.restore-plan/1";
+    /// [`super::Databases`].
+    pub const DATABASES: &str = "cutover.databases/1";
     /// [`super::Preview`].
     pub const PREVIEW: &str = "cutover.preview/1";
     /// [`super::Turned`].
@@ -299,6 +310,8 @@ pub enum ProblemKind {
     NotPermitted,
     /// It could not be recorded, so nothing was changed.
     NotRecorded,
+    /// Refused, because rows would be lost and nobody has accepted that.
+    AsksLoss,
     /// It failed.
     Failed,
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use crate::adopt::offline::unit;
+use crate::api::wire::ProblemKind;
 use crate::client::ClientError;
 
 /// A command's failure.
@@ -16,8 +17,20 @@ pub struct CliError {
     pub ways: Vec<Way>,
     /// The exit code.
     pub exit: Exit,
-    /// Whether it is that nobody answers: then systemd may know more.
-    pub(super) is_silence: bool,
+    /// What kind of failure it is, where that leads on.
+    pub(super) kind: Kind,
+}
+
+/// Failures that something else can be made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It is what it is.
+    #[default]
+    Plain,
+    /// Nobody answers: systemd may know more.
+    Silence,
+    /// Refused, because rows would be lost and nobody has accepted that.
+    AsksLoss,
 }
 
 /// The end of every text about a command that changed nothing.
@@ -35,12 +48,12 @@ pub(super) struct FailureLine<'a> {
 impl CliError {
     /// A failure without ways on.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { message: message.into(), ways: Vec::new(), exit, is_silence: false }
+        Self { message: message.into(), ways: Vec::new(), exit, kind: Kind::Plain }
     }
 
     /// The same, with what systemd says of the daemon, where nobody answered.
     pub(super) async fn with_unit(mut self) -> Self {
-        if self.is_silence
+        if self.kind == Kind::Silence
             && let Some(unit) = unit::state().await
         {
             self.tell_unit(&unit);
@@ -72,11 +85,15 @@ impl From<ClientError> for CliError {
         match error {
             ClientError::Problem(problem) => {
                 let exit = Exit::from_code(problem.exit);
-                Self { message, ways: problem.ways, exit, is_silence: false }
+                let kind = match problem.kind {
+                    ProblemKind::AsksLoss => Kind::AsksLoss,
+                    _ => Kind::Plain,
+                };
+                Self { message, ways: problem.ways, exit, kind }
             }
             ClientError::NoDaemon { .. } => {
                 let text = format!("{message}{UNCHANGED}");
-                Self { is_silence: true, ..Self::new(Exit::NoDaemon, text) }
+                Self { kind: Kind::Silence, ..Self::new(Exit::NoDaemon, text) }
                     .way("sudo systemctl restart cutover", "starts it; it serves as it did before")
                     .way("cutover serve", "runs it in the foreground, where it says what is wrong")
             }
@@ -103,7 +120,7 @@ mod tests {
         let why = "nobody listens".to_owned();
         let socket = "/run/cutover/cutover.sock".into();
         let mut error = CliError::from(ClientError::NoDaemon { socket, why });
-        assert!(error.is_silence);
+        assert_eq!(error.kind, Kind::Silence);
         error.tell_unit("cutover.service: failed, 03:06:58");
         assert_eq!(
             error.message,

@@ -2,7 +2,9 @@
 //!
 //! Ctrl-C leaves the view and nothing else: the operation is the daemon's.
 
-use cutover_model::{Ending, Fact, OperationId};
+use std::time::Duration;
+
+use cutover_model::{Ending, Fact, Halt, OperationId};
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -13,11 +15,16 @@ use super::show;
 use crate::api::wire::{AppStatus, Done, Event, ProblemKind, Status};
 use crate::client::{Client, ClientError};
 
+/// How long an operation that waits says nothing before the view is left.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// How a followed operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Followed {
     /// It ended so.
     Ended(Ending),
+    /// It waits for a person, for this reason.
+    Halted(Halt),
     /// Ctrl-C.
     Left,
 }
@@ -77,6 +84,7 @@ pub(super) async fn carry_out(
     }
     match follow(session, client, done.operation).await? {
         Followed::Left => Ok(Exit::Done),
+        Followed::Halted(_) => Ok(Exit::Stuck),
         Followed::Ended(ending) => {
             let exit = end(session, done.operation, &ending);
             if exit == Exit::Done {
@@ -114,9 +122,14 @@ pub(super) async fn follow(
     let mut lines = client.lines(&path).await?;
     let leave = tokio::signal::ctrl_c();
     tokio::pin!(leave);
+    let mut halted = None;
     loop {
         let next = tokio::select! {
             next = lines.next::<Event>() => next,
+            // What was read so far is old when more comes at once.
+            () = tokio::time::sleep(QUIET), if halted.is_some() => {
+                return Ok(halted.map_or(Followed::Left, Followed::Halted));
+            }
             _ = &mut leave => {
                 session.out.talk(&format!(
                     "\nYou left; {operation} goes on. Back:  cutover wait {operation}"
@@ -136,6 +149,8 @@ pub(super) async fn follow(
                 session.out.text(&show::line(&session.clock, at, level, label, text));
             }
             Fact::OperationEnded { ending, .. } => return Ok(Followed::Ended(ending.clone())),
+            Fact::RestoreHalted { halt, .. } => halted = Some(halt.clone()),
+            Fact::RestoreResumed { .. } => halted = None,
             _ => {}
         }
     }
@@ -155,6 +170,15 @@ pub(super) fn end(session: &Session, operation: OperationId, ending: &Ending) ->
             let why = why.lines().next().unwrap_or_default();
             session.out.text(&format!("FAILED ({operation}): {why}"));
             Exit::Failed
+        }
+        Ending::Refused(why) => {
+            let why = why.lines().next().unwrap_or_default();
+            session.out.text(&format!("REFUSED ({operation}): {why}. NOTHING WAS CHANGED."));
+            Exit::Refused
+        }
+        Ending::GivenUp => {
+            session.out.text(&format!("{operation} was given up; it is as it was before."));
+            Exit::Done
         }
         Ending::Overtaken => {
             let text =

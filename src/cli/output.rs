@@ -114,6 +114,22 @@ impl Output {
         }
     }
 
+    /// Asks a person for a number; `None` for an empty line, for anything that is none, and when
+    /// nobody can be asked.
+    #[must_use]
+    pub fn ask_number(&self, question: &str) -> Option<u64> {
+        let is_person = std::io::IsTerminal::is_terminal(&std::io::stdin());
+        if !is_person || self.format == Format::Json {
+            return None;
+        }
+        let mut err = anstream::stderr().lock();
+        drop(write!(err, "{question} ").and_then(|()| err.flush()));
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).ok()?;
+        let digits: String = line.trim().chars().filter(|c| *c != ',').collect();
+        digits.parse().ok()
+    }
+
     /// Prints a failure and gives its exit code.
     #[must_use]
     pub fn failure(&self, error: &CliError) -> Exit {

@@ -7,6 +7,7 @@ mod legs;
 mod maintenance;
 mod moves;
 mod releases;
+mod restore;
 mod status;
 
 use cutover_model::{LineLevel, Way};
@@ -17,6 +18,7 @@ pub(super) use legs::{releases_diff, rollback_plan};
 pub(super) use maintenance::turned;
 pub(super) use moves::{first_lines, last_lines, nothing_to_do, serves_all};
 pub(super) use releases::{preview, releases};
+pub(super) use restore::{databases, loss_question, restore_plan};
 pub(super) use status::status;
 
 /// Where the text of a followed line begins when its time has no fraction.

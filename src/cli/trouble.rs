@@ -1,8 +1,11 @@
 //! Commands for the bad moments: back, forward again, why, and how far it has come.
 
+pub mod db;
+pub mod go_on;
 pub mod legs;
 pub mod maintenance;
 pub mod note;
+pub mod restore;
 pub mod rollback;
 pub mod undo;
 pub mod wait;

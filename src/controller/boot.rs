@@ -22,6 +22,7 @@ use super::endpoints::{Endpoints, specs};
 use super::gate::first_gate;
 use super::live::Live;
 use super::recorder::Recorder;
+use super::restoring;
 use super::{App, AppSettings, Shared, mailbox, now};
 use crate::host::{Proof, prove};
 use crate::journal::weights::{Entry, Newer};
@@ -94,6 +95,13 @@ impl Prepared {
     pub fn first_gate(&self, folder: &Path) -> Option<Gate> {
         let closure = self.live.state.maintenance.as_ref()?;
         Some(first_gate(&self.settings.app, closure, folder))
+    }
+
+    /// The hold of an exchange of databases that a daemon was killed in: which data is behind the
+    /// live name has to be seen before a request meets it.
+    #[must_use]
+    pub fn first_hold(&self) -> Option<Gate> {
+        restoring::first_hold(&self.settings.app, &self.live.state)
     }
 
     /// The rule that leads public ports here, by the journal.
@@ -216,6 +224,7 @@ impl App {
             mailbox,
             endpoints: Mutex::new(endpoints),
             singletons: tokio::sync::Mutex::new(()),
+            restoring: Mutex::default(),
             color_addresses,
             operators_project: OnceLock::new(),
             drift: Mutex::default(),
@@ -227,7 +236,9 @@ impl App {
         tasks.spawn(mailbox::run(Arc::clone(&app), recorder, messages, stop.clone()));
         if is_trusted {
             app.wake();
+            app.take_first_hold();
             app.end_interrupted();
+            app.resume_restores(app.shared.resume);
             app.keep_rule();
         }
         app.open_ports();

@@ -145,6 +145,7 @@ impl App {
             return Err(Failure::Untrusted(why));
         }
         self.flush(recorder).await?;
+        // These have tasks of their own, which end the operation.
         let has_own_task = matches!(
             input,
             Input::Deploy
@@ -152,6 +153,8 @@ impl App {
                 | Input::Returned { .. }
                 | Input::Adopt
                 | Input::Leave
+                | Input::Restore { .. }
+                | Input::Continue { .. }
         );
         let (asked, decision, based_on) = {
             let mut live = self.live();

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{Answer, App, Failure, fresh_salt};
 use crate::host::StackSettings;
+use crate::reconciler::database::{DatabaseSettings, PointKind};
 use crate::reconciler::{Mode, ProbeTarget, Reconciler, Report, Stopped, Work};
 
 /// Reports that may wait for the controller: it records each within milliseconds.
@@ -144,10 +145,13 @@ impl App {
         work.rejected = self.rejected();
         work.migration =
             settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
-        let migration = match work.migration {
-            Some(_) => Migration::Once,
-            None => Migration::None,
-        };
+        let makes_point = |database: &DatabaseSettings| database.point != PointKind::Off;
+        let migration =
+            match (&work.migration, settings.database.as_ref().filter(|d| makes_point(d))) {
+                (None, _) => Migration::None,
+                (Some(_), None) => Migration::Once,
+                (Some(_), Some(_)) => Migration::AfterPoint,
+            };
         let seen = self.observe_color(reconciler, &stack, color).await;
         let goal = Goal::Fresh { release, color, migration };
         let actions = plan(&goal, &seen).map_err(|e| e.to_string())?;
@@ -161,6 +165,14 @@ impl App {
         let record = work.record().ok_or("the release was not prepared")?;
         self.claim(color, Fact::ReleaseMade { release: Box::new(record) }).await?;
         *made = Made::Stack;
+        if let Some(project) = work.operator_project() {
+            // It may be known already; it never changes while the daemon runs.
+            drop(self.operators_project.set(project));
+        }
+        if migration == Migration::AfterPoint {
+            let database = self.database(operation).await;
+            work.database = Some(database.map_err(|stop| stop.to_string())?);
+        }
         work.probe = self.probe_target(color).await?;
         let result = match self.drive(operation, reconciler, &stack, &after, &mut work).await {
             Ok(_) => self.begin_traffic(operation, release, deploy.settle).await,
@@ -302,6 +314,10 @@ impl App {
                     self.say(Some(operation), LineLevel::Step, action.label(), text);
                 }
                 go.send(()).unwrap_or(());
+            }
+            Report::Happened { fact, go } => {
+                let recorded = self.record(Actor::daemon(), vec![*fact]).await;
+                drop(go.send(recorded.map_err(|failure| failure.to_string())));
             }
             Report::Failed { index, why } => {
                 let failed = Fact::ActionFailed { operation, index, why };

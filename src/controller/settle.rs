@@ -296,6 +296,8 @@ impl App {
             let operation = *operation;
             let is_deploy = match interrupted.what {
                 OperationKind::Deploy { .. } => true,
+                // It goes on, or waits, by what is there.
+                OperationKind::Restore { .. } => continue,
                 _ if interrupted.ended.is_some() => continue,
                 _ => false,
             };

@@ -3,6 +3,8 @@
 //! Only the daemon and the command line see `Config`; this is where it ends. Nothing is decided
 //! here but what a part needs to know.
 
+mod database;
+
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -50,7 +52,8 @@ pub fn proxy(config: &Config, cookie_key: [u8; 32]) -> ProxySettings {
 /// What is in force before the first connection is accepted.
 pub fn first_tables(settings: &mut ProxySettings, apps: &[Prepared], state: &Path) {
     settings.tables = apps.iter().map(Prepared::first_spec).collect();
-    settings.gates = apps.iter().filter_map(|app| app.first_gate(state)).collect();
+    let gates = apps.iter().flat_map(|app| [app.first_gate(state), app.first_hold()]);
+    settings.gates = gates.flatten().collect();
 }
 
 /// What the controller is told of each app.
@@ -86,6 +89,7 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
         max_error_rate: app.rollout.max_error_rate,
         probe: probe(&app.probe),
         migration,
+        database: database::database(config, name, app),
         drain: config.proxy.drain_deadline,
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::ask::Admin;
 use super::shop::Shop;
-use crate::daemon::{Daemon, ServeOptions};
+use crate::daemon::{Daemon, Resume, ServeOptions};
 
 /// The app's name.
 pub const APP: &str = "demo";
@@ -39,7 +39,8 @@ impl Stage {
         std::fs::write(&file, config(folder.path(), blue.address(), green.address()))?;
         // No variable of the caller's reaches into the demo.
         let loaded = cutover_config::load(&file, []).map_err(|p| anyhow::anyhow!("{p}"))?;
-        let options = ServeOptions { file, start_on: None, inherited: Vec::new() };
+        let options =
+            ServeOptions { file, start_on: None, resume: Resume::GoOn, inherited: Vec::new() };
         let daemon = Daemon::start(loaded.config, options).await?;
         let public = *daemon.addresses.first().context("the daemon listens nowhere")?;
         Ok(Self { blue, green, daemon, public, folder })

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bollard::errors::Error as Bollard;
 
 mod containers;
+mod ending;
 mod events;
 mod exec;
 mod images;

@@ -57,7 +57,10 @@ pub(super) async fn migrate(settings: &StackSettings, release: ReleaseId, work: 
         Some(names) => format!("applied: {}", names.join(", ")),
         None => secrets.mask(last),
     };
-    Ok(Some(format!("{said} (there is no restore point yet: a rollback moves traffic, not data)")))
+    Ok(Some(match work.has_point {
+        true => said,
+        false => format!("{said} (there is no restore point: a rollback moves traffic, not data)"),
+    }))
 }
 
 /// The migrations that the database has and had not before this release; `None`: not known.

@@ -73,6 +73,9 @@ async fn act(
         }
         Action::Clear { color, .. } => Box::pin(clear(settings, *color, work)).await,
         Action::Share { color } => Box::pin(share(settings, *color, work)).await,
+        Action::Point { release } => {
+            Box::pin(super::pointing::point(work, reports, *release)).await
+        }
         Action::Migrate { release } => Box::pin(migrating::migrate(settings, *release, work)).await,
         Action::Start { release, .. } => {
             Box::pin(start(settings, *release, Phase::Services, work)).await

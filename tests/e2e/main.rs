@@ -35,6 +35,7 @@ mod netns;
 mod postgres;
 #[cfg(test)]
 mod redirect;
+mod restore;
 mod static_apps;
 #[cfg(test)]
 mod traps;

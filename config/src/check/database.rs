@@ -24,7 +24,9 @@ pub(super) fn check(
     sink: &mut Sink,
 ) -> Option<Database> {
     let (place, raw) = (&at.place, &at.value);
-    no_effect(at, "no restore point, no backup, no rollback of data", sink);
+    if let Some(backup) = &raw.backup {
+        no_effect(backup, "no backup is made by itself", sink);
+    }
     let where_at = server(at, app, sink);
     let name = name(place, "name", raw.name.as_ref(), "add `name`, the name of the database", sink);
     let user = name_of_role(place, raw, sink);

@@ -24,7 +24,6 @@ pub(super) fn integrity(
     sink: &mut Sink,
 ) -> Vec<Integrity> {
     let Some(list) = list else { return Vec::new() };
-    no_effect(list, "no query is asked", sink);
     if database.is_none() {
         sink.wrong(&list.place, "integrity queries need a database")
             .hint("add a section with .database, which says where they are asked");

@@ -53,6 +53,12 @@ pub enum Refusal {
         /// The ways on.
         ways: Vec<Way>,
     },
+    /// It would lose rows, and nobody has accepted that.
+    #[error("undoing {operation} loses what was written after it")]
+    LosesRows {
+        /// The restore that would be undone.
+        operation: OperationId,
+    },
     /// No such release or operation.
     #[error("there is no {what}")]
     Unknown {

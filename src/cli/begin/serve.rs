@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::session::Session;
 use crate::daemon::signals::Signals;
-use crate::daemon::{Daemon, ServeOptions};
+use crate::daemon::{Daemon, Resume, ServeOptions};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,9 @@ pub struct Args {
     /// Give this color everything from the start, whatever the journal says
     #[arg(long, value_name = "COLOR")]
     start_on: Option<Color>,
+    /// Leave an operation that was cut off waiting, for  cutover continue  or  cutover abort
+    #[arg(long)]
+    wait: bool,
 }
 
 /// Runs it until a signal.
@@ -51,8 +54,9 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     if let Some(socket) = &session.global.socket {
         config.admin.socket.clone_from(socket);
     }
+    let resume = if args.wait { Resume::Wait } else { Resume::GoOn };
     let inherited = session.inherited().context("the sockets that were handed over")?;
-    let options = ServeOptions { file, start_on: args.start_on, inherited };
+    let options = ServeOptions { file, start_on: args.start_on, resume, inherited };
     let Some(daemon) = signals.unless_ended(Daemon::start(config, options)).await else {
         session.out.talk("cutover: ended by a signal before it had started");
         return Ok(Exit::Failed);

@@ -150,6 +150,8 @@ fn ended(ending: &Ending) -> String {
     match ending {
         Ending::Done => "done".to_owned(),
         Ending::Failed(why) => format!("FAILED: {why}"),
+        Ending::Refused(why) => format!("refused: {why}"),
+        Ending::GivenUp => "given up".to_owned(),
         Ending::Overtaken => "overtaken by a later rollback".to_owned(),
         Ending::Interrupted => "interrupted by the daemon's end".to_owned(),
     }

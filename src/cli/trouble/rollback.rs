@@ -2,7 +2,7 @@
 
 use cutover_model::ReleaseId;
 
-use super::legs;
+use super::{legs, restore};
 use crate::api::wire;
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
@@ -15,7 +15,8 @@ use crate::cli::session::Session;
 #[command(after_help = "\
 Without --to it goes to the newest release that proved itself, other than the one that serves; in
 the middle of a rollout to the one that serves the others. Typed twice it does nothing the second
-time; going forward again is  cutover undo. The database stays as it is.
+time; going forward again is  cutover undo. The database stays as it is, unless you add
+--database: traffic goes first, then a plan shows what the old data cost, and asks.
 
 Examples:
   cutover rollback
@@ -26,6 +27,8 @@ Examples:
   cutover rollback --to r5 --rebuild     r5's code with images built anew
   cutover rollback --to r6 --force       also to one that never proved itself, without its probe
   cutover rollback --drop-in-flight      the bad release's open requests are cut, not finished
+  cutover rollback --database --dry-run      what the data would cost; changes nothing
+  cutover rollback --database                traffic, then the data; asks before it loses a row
   sudo cutover rollback --offline  when no daemon answers")]
 pub struct Args {
     /// To this release
@@ -40,11 +43,14 @@ pub struct Args {
     /// The parts
     #[command(flatten)]
     parts: legs::Args,
+    /// The data
+    #[command(flatten)]
+    data: restore::DataArgs,
     /// Show what would be done, by the same plan, and do nothing
     #[arg(long, conflicts_with = "offline")]
     dry_run: bool,
     /// Without the daemon: it is started with the former release at 100 %
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long, conflicts_with_all = ["detach", "database"])]
     offline: bool,
     /// Return when traffic has moved, without waiting for open requests
     #[arg(long)]
@@ -60,10 +66,6 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         return offline::rollback(session, args.to).await;
     }
     let client = session.daemon()?;
-    if args.parts.names_database() {
-        let text = "the database is no part of a release: its way back loses rows and asks first";
-        return Err(CliError::new(Exit::Usage, text));
-    }
     let body = wire::Rollback {
         to: args.to,
         force: args.force,
@@ -72,6 +74,22 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         rebuild: args.parts.rebuild(),
         dry_run: args.dry_run,
     };
+    if args.data.database || args.parts.names_database() {
+        let traffic = match args.parts.only.as_slice() {
+            [legs::Part::Database] => None,
+            _ => Some(&body),
+        };
+        let look = match args.dry_run {
+            true => restore::Look::Only,
+            false => restore::Look::Decide(args.data.max_loss),
+        };
+        let data = (&args.data, look);
+        return restore::rollback(session, &client, (args.to, traffic), data).await;
+    }
+    if args.data.backup.is_some() || args.data.max_loss.is_some() {
+        let text = "--backup and --max-loss are about the data: add --database";
+        return Err(CliError::new(Exit::Usage, text));
+    }
     if args.dry_run {
         return legs::plan(session, &client, &body).await;
     }

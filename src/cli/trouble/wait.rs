@@ -30,6 +30,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     let operation = args.operation;
     match follow(session, &client, operation).await? {
         Followed::Left => Ok(Exit::Done),
+        Followed::Halted(_) => Ok(Exit::Stuck),
         Followed::Ended(ending) => {
             if ending == Ending::Done {
                 session.out.text(&format!("{operation} is done."));

@@ -352,7 +352,7 @@ impl Docker {
 
     /// `always` becomes `unless-stopped`; the container goes on as it is. With `always`, a restart
     /// of the engine would bring back what was stopped: a second singleton, for instance.
-    async fn keep_stopped(&self, container: &Container) -> Result<(), DockerError> {
+    pub(super) async fn keep_stopped(&self, container: &Container) -> Result<(), DockerError> {
         if container.restart_policy != "always" {
             return Ok(());
         }

@@ -284,3 +284,14 @@ pub(super) fn unsigned(number: i64) -> u64 {
 fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+/// Rows written to a database since its statistics began: an upper bound, since those of
+/// transactions that were rolled back, and of the catalog, count as well.
+///
+/// # Errors
+/// [`DbError`] when the server does not answer.
+pub async fn writes(session: &Session, oid: u32) -> Result<u64, DbError> {
+    let sql = "SELECT coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::bigint
+                 FROM pg_stat_database WHERE datid = $1";
+    get(&session.row("asking how much was written", ASK, sql, &[&oid]).await?, 0).map(unsigned)
+}

@@ -58,6 +58,20 @@ impl Fronted {
         fronted
     }
 
+    /// Deployed, with more in the file: what is to be said of the app of this name.
+    pub(crate) fn deployed_with(more: impl Fn(&str) -> String) -> Self {
+        let mut fronted = Self::unserved(Shop::with_database(), |shop| shop.beside("state"));
+        let state = fronted.shop.beside("state").display().to_string();
+        let mut text = config(&fronted.shop, &state);
+        text.push_str(&more(&fronted.shop.project));
+        fronted.shop.write("cutover.toml", &text);
+        fronted.cutover.run(&["check"]).succeeded();
+        fronted.cutover.serve();
+        fronted.run(&["deploy"]).succeeded();
+        fronted.serves("v1");
+        fronted
+    }
+
     /// Deployed, and v2 stands beside v1 without a user.
     pub(crate) fn with_standby(kind: &str) -> Self {
         let fronted = Self::deployed();

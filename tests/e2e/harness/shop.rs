@@ -12,7 +12,7 @@ use super::observer::Observer;
 use super::stack::clean_up;
 use super::{eventually, ports, wire};
 
-const PASSWORD: &str = "cups-and-plates";
+pub(crate) const PASSWORD: &str = "cups-and-plates";
 
 pub(crate) struct Shop {
     folder: TempDir,

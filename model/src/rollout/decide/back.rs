@@ -131,9 +131,7 @@ pub(super) fn undo(
     let unknown = || Refusal::Unknown { what: format!("operation {operation}") };
     let undone = state.operations.get(&operation).ok_or_else(unknown)?;
     if let OperationKind::Restore { .. } = undone.what {
-        let why = format!("{operation} put the database back: undoing it loses what came after it");
-        let way = Way::new(format!("cutover undo {operation} --dry-run"), "counts it first");
-        return Err(Refusal::cannot(why, vec![way]));
+        return Err(Refusal::LosesRows { operation });
     }
     let Some(moved) = &undone.moved else {
         let why = format!("{operation} ({}) moved no traffic", undone.what.as_str());

@@ -1,0 +1,168 @@
+//! The way back of data: traffic first, then a plan with its losses, a number, and the exchange.
+//!
+//! Nothing is accepted but the most rows that may be lost: no `--yes` covers it.
+
+use cutover_model::{Ending, Halt, OperationId, ReleaseId};
+
+use crate::api::wire::{self, DataAsk, Done, ProblemKind, RestoreAsk, RestorePlanned};
+use crate::cli::exit::Exit;
+use crate::cli::failure::CliError;
+use crate::cli::follow::{Followed, end, follow};
+use crate::cli::output::Format;
+use crate::cli::session::Session;
+use crate::cli::show;
+use crate::client::{Client, ClientError};
+
+/// What the database's way back is asked with.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DataArgs {
+    /// The data, too: shows what is lost, then asks
+    #[arg(long)]
+    pub database: bool,
+    /// From this backup, or "newest", instead of the restore point
+    #[arg(long, value_name = "ID")]
+    pub backup: Option<String>,
+    /// The most rows that may be lost; nothing is asked then
+    #[arg(long, value_name = "ROWS")]
+    pub max_loss: Option<u64>,
+}
+
+impl DataArgs {
+    fn data(&self) -> DataAsk {
+        match self.backup.as_deref() {
+            None => DataAsk::Cheapest,
+            Some("newest") => DataAsk::NewestBackup,
+            Some(id) => DataAsk::Backup(id.to_owned()),
+        }
+    }
+}
+
+/// What happens besides the exchange of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The plan is shown, and nothing else.
+    Only,
+    /// A person decides on it, or `--max-loss` has.
+    Decide(Option<u64>),
+}
+
+/// `rollback --database`: traffic first, unless only the data was asked for.
+pub(super) async fn rollback(
+    session: &Session,
+    client: &Client,
+    (to, traffic): (Option<ReleaseId>, Option<&wire::Rollback>),
+    (args, look): (&DataArgs, Look),
+) -> Result<Exit, CliError> {
+    if let Some(traffic) = traffic.filter(|_| look != Look::Only) {
+        move_traffic(session, client, traffic).await?;
+    }
+    put_back(session, client, RestoreAsk { to, data: args.data() }, look).await
+}
+
+/// Traffic goes first: it costs nothing and loses nothing.
+async fn move_traffic(
+    session: &Session,
+    client: &Client,
+    traffic: &wire::Rollback,
+) -> Result<(), CliError> {
+    match client.post::<Done>(&session.path("rollback"), traffic).await {
+        Ok(done) => {
+            session.out.text(&show::first_lines(&done, &session.clock));
+            if done.moved.is_none() {
+                // A release that is stopped has to be started before it can serve on any data.
+                match follow(session, client, done.operation).await? {
+                    Followed::Ended(Ending::Done) => {}
+                    _ => {
+                        let text =
+                            format!("{} did not end well; no data was touched", done.operation);
+                        return Err(CliError::new(Exit::Failed, text));
+                    }
+                }
+            }
+            session.out.text("");
+            Ok(())
+        }
+        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows the plan, asks, and follows what was accepted.
+pub(super) async fn put_back(
+    session: &Session,
+    client: &Client,
+    ask: RestoreAsk,
+    look: Look,
+) -> Result<Exit, CliError> {
+    let plan: RestorePlanned = client.post(&session.path("restore/plan"), &ask).await?;
+    if look == Look::Only {
+        session.out.value(&plan);
+    }
+    session.out.text(&show::restore_plan(&plan, &session.clock));
+    let max_loss = match look {
+        Look::Only => return Ok(Exit::Done),
+        Look::Decide(Some(most)) => most,
+        Look::Decide(None) => match session.out.ask_number(&show::loss_question(&plan)) {
+            Some(most) => most,
+            None => return Err(stopped_here(session, &plan)),
+        },
+    };
+    if max_loss < plan.loss.rows() {
+        let rows = plan.loss.rows();
+        let text = format!("{rows} rows would be lost, {max_loss} are allowed");
+        return Err(CliError::new(Exit::Refused, format!("{text}. NOTHING WAS CHANGED.")));
+    }
+    let go = wire::RestoreGo { token: plan.token.clone(), max_loss };
+    let done: Done = client.post(&session.path("restore"), &go).await?;
+    session.out.value(&done);
+    see_through(session, client, done.operation).await
+}
+
+fn stopped_here(session: &Session, plan: &RestorePlanned) -> CliError {
+    let rows = plan.loss.rows();
+    let text = "no loss was accepted. The database is as it was.".to_owned();
+    let error = CliError::new(Exit::Refused, text);
+    if session.out.format == Format::Json || !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        return error.way(
+            format!("cutover rollback --database --max-loss {rows}"),
+            "for scripts: accepts that loss",
+        );
+    }
+    error
+}
+
+/// Follows a restore until it has ended or waits for a person.
+pub(super) async fn see_through(
+    session: &Session,
+    client: &Client,
+    operation: OperationId,
+) -> Result<Exit, CliError> {
+    loop {
+        match follow(session, client, operation).await? {
+            Followed::Left => return Ok(Exit::Done),
+            Followed::Ended(ending) => return Ok(end(session, operation, &ending)),
+            Followed::Halted(Halt::Asks { rows, .. }) => {
+                let question = format!(
+                    "How many rows may be lost at most? A number ({rows} now), or Enter to leave \
+                     it waiting:"
+                );
+                let Some(most) = session.out.ask_number(&question) else {
+                    return Ok(Exit::Stuck);
+                };
+                go_on(session, client, operation, Some(most)).await?;
+            }
+            Followed::Halted(Halt::Stuck { .. } | Halt::Waits) => return Ok(Exit::Stuck),
+        }
+    }
+}
+
+/// Tells a restore that waits to go on.
+pub(super) async fn go_on(
+    session: &Session,
+    client: &Client,
+    operation: OperationId,
+    max_loss: Option<u64>,
+) -> Result<Done, CliError> {
+    let path = session.path(&format!("operations/{operation}/continue"));
+    Ok(client.post(&path, &wire::Continue { max_loss }).await?)
+}

@@ -1,0 +1,336 @@
+//! What a restore would do: the ways back with their losses, and the plan that a person accepts.
+//!
+//! Read-only. What was shown is kept for ten minutes under a token, so that what is accepted is
+//! what was read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cutover_model::restore::{ACCEPTED_FOR_MS, Certainty, Loss};
+use cutover_model::{
+    Actor, AppState, Input, Millis, OperationId, OperationKind, ReleaseId, RestorePlan, Source,
+};
+
+use super::super::{Answer, App, Failure, now};
+use super::Stop;
+pub use crate::reconciler::database::Kept;
+
+use crate::reconciler::database::Database;
+use crate::text;
+
+/// Plans that are kept for an acceptance: one person looks at few at a time.
+const SHOWN: usize = 8;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreRequest {
+    /// The release that shall serve; `None`: as a rollback would choose.
+    pub to: Option<ReleaseId>,
+    /// Which data.
+    pub data: Data,
+}
+
+/// Which data is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// The cheapest that is sufficient.
+    Cheapest,
+    /// A backup, by its id.
+    Backup(String),
+    /// The newest backup.
+    NewestBackup,
+    /// What this restore put aside.
+    Aside(OperationId),
+}
+
+/// A way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayBack {
+    /// What it is.
+    pub what: String,
+    /// What it loses; an error says why it cannot be taken.
+    pub loss: Result<Option<Loss>, String>,
+    /// How long it takes, by what was measured before.
+    pub takes: Option<Duration>,
+}
+
+/// A plan, as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The plan; nobody has accepted it yet.
+    pub plan: RestorePlan,
+    /// The live database's size in bytes.
+    pub bytes: Option<u64>,
+    /// The release that has all traffic now.
+    pub serves: Option<ReleaseId>,
+    /// The ways, cheapest first.
+    pub ways: Vec<WayBack>,
+    /// Which one is taken.
+    pub chosen: usize,
+    /// What is lost by it.
+    pub loss: Loss,
+    /// By how many rows a minute that grows.
+    pub growing: Option<f64>,
+    /// Names it when it is accepted.
+    pub token: String,
+}
+
+/// A plan that somebody looked at.
+#[derive(Debug)]
+pub(super) struct Shown {
+    token: String,
+    at: Millis,
+    loss: u64,
+    plan: RestorePlan,
+}
+
+impl App {
+    /// What a restore would do; nothing happens.
+    ///
+    /// # Errors
+    /// Why it cannot be done, with what to do.
+    pub async fn plan_restore(&self, request: RestoreRequest) -> Result<Planned, Failure> {
+        let planned = Box::pin(self.plan_inner(request)).await.map_err(failure)?;
+        let shown = Shown {
+            token: planned.token.clone(),
+            at: now(),
+            loss: planned.loss.rows(),
+            plan: planned.plan.clone(),
+        };
+        let mut restoring = self.restoring();
+        if restoring.shown.len() >= SHOWN {
+            restoring.shown.remove(0);
+        }
+        restoring.shown.push(shown);
+        Ok(planned)
+    }
+
+    /// The live database and what is kept beside it.
+    ///
+    /// # Errors
+    /// Why the server cannot be asked.
+    pub async fn databases(&self) -> Result<Vec<Kept>, Failure> {
+        let operation = self.state().newest_operation;
+        let database = self.database(operation).await.map_err(failure)?;
+        database.kept().await.map_err(|trouble| failure(trouble.into()))
+    }
+
+    /// Carries out a plan that was shown; returns as soon as it is recorded.
+    ///
+    /// # Errors
+    /// [`Failure`]: the plan is unknown or old, the loss is larger than allowed, another operation
+    /// runs.
+    pub async fn restore(
+        self: &Arc<Self>,
+        token: &str,
+        max_loss: u64,
+        actor: Actor,
+        request: Option<String>,
+    ) -> Result<Answer, Failure> {
+        let found = {
+            let restoring = self.restoring();
+            let shown = restoring.shown.iter().find(|shown| shown.token == token);
+            shown.map(|shown| (shown.at, shown.loss, shown.plan.clone()))
+        };
+        let old = "that plan is older than ten minutes: look at it again";
+        let Some((at, loss, mut plan)) = found else {
+            return Err(Failure::Impossible(old.to_owned()));
+        };
+        if now().0 - at.0 > ACCEPTED_FOR_MS {
+            return Err(Failure::Impossible(old.to_owned()));
+        }
+        if max_loss < loss {
+            let (loss, most) = (text::count(loss), text::count(max_loss));
+            return Err(Failure::Impossible(format!(
+                "{loss} rows would be lost, {most} are allowed"
+            )));
+        }
+        (plan.max_loss, plan.accepted_at) = (max_loss, now());
+        let answer = self.ask(Input::Restore { plan: Box::new(plan) }, actor, request).await?;
+        self.restoring().shown.retain(|shown| shown.token != token);
+        self.begin_restore(&answer);
+        Ok(answer)
+    }
+
+    async fn plan_inner(&self, request: RestoreRequest) -> Result<Planned, Stop> {
+        let state = self.state();
+        let operation = OperationId(state.newest_operation.0 + 1);
+        let database = self.database(operation).await?;
+        let now_there = database.facts().await?;
+        let (to, from, ways) = match &request.data {
+            Data::Aside(of) => {
+                let aside = state.asides.get(of).ok_or_else(|| {
+                    Stop::Refused(format!("{of} put no database aside that is still there"))
+                })?;
+                let to = request.to.or(aside.served).unwrap_or(aside.serves);
+                let from = Some(aside.serves).filter(|from| *from != to);
+                (to, from, vec![self.way_aside(*of, &database).await])
+            }
+            data => {
+                let to = request.to.or_else(|| target(&state));
+                let to = to.ok_or_else(|| {
+                    let why = "no release has proved itself but the one that serves: name one \
+                               with --to";
+                    Stop::Refused(why.to_owned())
+                })?;
+                let from = other(&state, to);
+                (to, from, self.ways(&state, (to, from), data, &database).await?)
+            }
+        };
+        let chosen = ways.iter().position(|way| way.source.is_some() && way.loss.is_ok());
+        let Some(chosen) = chosen else { return Err(no_way(&ways)) };
+        let way = &ways[chosen];
+        let (source, data_of) = way.source.clone().ok_or(Stop::Stopping)?;
+        let loss = way.loss.clone().ok().flatten();
+        let loss = loss.unwrap_or(Loss { tables: Vec::new(), certainty: Certainty::AtMost });
+        let names = database.names(&source);
+        let plan = RestorePlan {
+            database: now_there.name,
+            source,
+            data_of,
+            to,
+            from,
+            system: now_there.system,
+            live: now_there.oid,
+            candidate: names.candidate,
+            aside: names.aside,
+            max_loss: 0,
+            max_hold_ms: database.max_hold_ms(),
+            accepted_at: now(),
+        };
+        let growing = database.writes_a_minute().await.ok();
+        Ok(Planned {
+            plan,
+            bytes: now_there.bytes,
+            serves: state.serving(),
+            chosen,
+            loss,
+            growing,
+            token: uuid::Uuid::now_v7().to_string(),
+            ways: ways.into_iter().map(Candidate::shown).collect(),
+        })
+    }
+
+    /// The way back of a restore: the database that it put aside.
+    async fn way_aside(&self, of: OperationId, database: &Database) -> Candidate {
+        let source = Source::Aside { operation: of };
+        let name = database.names(&source).candidate;
+        let at = self.state().asides.get(&of).map_or(now(), |aside| aside.since);
+        Candidate {
+            what: format!("the database that {of} put aside"),
+            loss: database.loss_against(&name).await.map(Some).map_err(|t| t.to_string()),
+            takes: None,
+            source: Some((source, at)),
+        }
+    }
+
+    /// Restore point and backups, cheapest first.
+    async fn ways(
+        &self,
+        state: &AppState,
+        (to, from): (ReleaseId, Option<ReleaseId>),
+        data: &Data,
+        database: &Database,
+    ) -> Result<Vec<Candidate>, Stop> {
+        let mut ways = Vec::new();
+        if *data == Data::Cheapest {
+            // The oldest migration that `to` did not have is the one to go back before.
+            let point = state.points.values().find(|point| point.release > to);
+            match (point, from) {
+                (Some(point), _) => {
+                    let source = Source::Point { release: point.release };
+                    let loss = database.loss_against(&point.name).await;
+                    ways.push(Candidate {
+                        what: format!("{source}, {}", text::day(point.at.0)),
+                        loss: loss.map(Some).map_err(|trouble| trouble.to_string()),
+                        takes: Some(Duration::from_millis(point.took_ms)),
+                        source: Some((source, point.at)),
+                    });
+                }
+                (None, Some(from)) => ways.push(Candidate {
+                    what: format!("restore point before {from}"),
+                    loss: Err("none was made".to_owned()),
+                    takes: None,
+                    source: None,
+                }),
+                (None, None) => {}
+            }
+        }
+        for backup in database.backups().await? {
+            let is_wanted = match data {
+                Data::Cheapest | Data::NewestBackup => ways.iter().all(|way| !way.is_backup()),
+                Data::Backup(id) => *id == backup.manifest.id,
+                Data::Aside(_) => false,
+            };
+            if !is_wanted {
+                continue;
+            }
+            let manifest = &backup.manifest;
+            let source = Source::Backup { id: manifest.id.clone() };
+            let read = if manifest.verified_at.is_some() { ", read back" } else { "" };
+            ways.push(Candidate {
+                what: format!("backup {}, {}{read}", manifest.id, text::day(manifest.at.0)),
+                loss: database.loss_since(&backup).await.map_err(|t| t.to_string()),
+                takes: None,
+                source: Some((source, manifest.at)),
+            });
+        }
+        if let (Data::Backup(id), true) = (data, ways.is_empty()) {
+            return Err(Stop::Refused(format!("there is no backup {id}: cutover backup list")));
+        }
+        Ok(ways)
+    }
+}
+
+fn no_way(ways: &[Candidate]) -> Stop {
+    let why = ways.iter().map(|way| match &way.loss {
+        Err(why) => format!("{}: {why}", way.what),
+        Ok(_) => way.what.clone(),
+    });
+    let why: Vec<String> = why.collect();
+    let why = match why.is_empty() {
+        true => "there is no restore point and no backup".to_owned(),
+        false => why.join("; "),
+    };
+    Stop::Refused(format!("there is no way back for the data: {why}"))
+}
+
+/// A way back, and what it would be planned as.
+struct Candidate {
+    what: String,
+    loss: Result<Option<Loss>, String>,
+    takes: Option<Duration>,
+    source: Option<(Source, Millis)>,
+}
+
+impl Candidate {
+    fn is_backup(&self) -> bool {
+        matches!(self.source, Some((Source::Backup { .. }, _)))
+    }
+
+    fn shown(self) -> WayBack {
+        WayBack { what: self.what, loss: self.loss, takes: self.takes }
+    }
+}
+
+/// Who shall serve on the old data: who serves, if traffic was moved back, else a rollback's
+/// target.
+fn target(state: &AppState) -> Option<ReleaseId> {
+    let by = state.last_move.and_then(|moved| moved.operation);
+    let what = by.and_then(|id| state.operations.get(&id)).map(|operation| &operation.what);
+    let is_back = matches!(what, Some(OperationKind::Rollback { .. } | OperationKind::Abort));
+    if is_back { state.stable() } else { state.rollback_target() }
+}
+
+/// The release in the other color: it must not write into restored data.
+fn other(state: &AppState, to: ReleaseId) -> Option<ReleaseId> {
+    [state.stable(), state.standby()].into_iter().flatten().find(|release| *release != to)
+}
+
+fn failure(stop: Stop) -> Failure {
+    match stop {
+        Stop::Refused(why) | Stop::Failed(why) | Stop::Stuck(why) => Failure::Impossible(why),
+        Stop::Asks { why, .. } => Failure::Impossible(why),
+        Stop::GivenUp | Stop::Stopping => Failure::Stopping,
+    }
+}

@@ -1,0 +1,392 @@
+//! What is made beside the live database: dumps, restore points, candidates; and their proof.
+//!
+//! The live database keeps serving; nothing of it is changed, and no session of anybody is touched
+//! but by a restore point that is a clone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cutover_model::{Millis, Oid, Point, ReleaseId, RestorePlan, Source};
+
+use super::{Database, PointKind, Trouble, named};
+use crate::host::backups::{self, Backup, Draft, Form, Manifest, Reason};
+use crate::host::postgres::archive::{self, Owners, Sealed};
+use crate::host::postgres::contents::{Contents, Snapshot};
+use crate::host::postgres::preflight::{self, Need};
+use crate::host::postgres::verify::{self, Answered, Wanted};
+use crate::host::postgres::{
+    DatabaseFacts, DbName, Kind, Lookup, Made, Marker, Session, build, claims, facts, loss,
+    properties,
+};
+use crate::{crash, text};
+
+/// Dumps, restores and copies: a large database on a slow disk takes long.
+pub(super) const LONG: Duration = Duration::from_secs(6 * 3_600);
+/// Counting every row of a large database.
+pub(super) const COUNT: Duration = Duration::from_secs(1_800);
+
+impl Database {
+    fn marker(&self, kind: Kind, made: Made) -> Marker {
+        let installation = self.server.installation.clone();
+        Marker { installation, operation: self.operation, kind, made }
+    }
+
+    async fn live(&self, session: &Session) -> Result<DatabaseFacts, Trouble> {
+        let name = &self.settings.name;
+        let live = facts::database(session, name).await?;
+        live.ok_or_else(|| Trouble::Refused(format!("there is no database \"{name}\"")))
+    }
+
+    /// Makes a backup of the live database, reads it back completely, and gives it with a sentence.
+    ///
+    /// # Errors
+    /// [`Trouble`]; nothing of it is left then.
+    pub async fn back_up(&self, reason: Reason) -> Result<(Backup, String), Trouble> {
+        let started = Instant::now();
+        let home = &self.settings.backups;
+        let draft = backups::begin(home).map_err(|error| Trouble::Failed(error.to_string()))?;
+        let at = now();
+        let session = self.session().await?;
+        let server = facts::server(&session).await?;
+        let live = self.live(&session).await?;
+        let inside = self.server.connect(&live.name, self.operation).await?;
+        let activity = loss::activity(&inside).await?;
+        let snapshot = self.snapshot(&live.name).await?;
+        let dumped = self.dump_snapshot(&draft, &live.name, &snapshot).await;
+        snapshot.close().await;
+        let (sealed, contents) = dumped?;
+        crash::point("backup.dumped");
+        let path = draft.archive();
+        archive::check(&self.server, self.operation, &path, &sealed, LONG).await?;
+        crash::point("backup.checked");
+        let (sealed, form) = self.encrypt(&draft, sealed).await?;
+        let manifest = Manifest {
+            version: 1,
+            id: draft.id.clone(),
+            database: live.name.as_str().to_owned(),
+            at,
+            reason,
+            server: server.version,
+            system: server.system_identifier,
+            bytes: sealed.bytes,
+            sha256: sealed.sha256,
+            form,
+            contents: serde_json::to_value(&contents).unwrap_or_default(),
+            activity: serde_json::to_value(&activity).unwrap_or_default(),
+            took_ms: millis(started.elapsed()),
+            verified_at: Some(now()),
+            copied: None,
+        };
+        let made = draft.finish(manifest).await;
+        let backup = made.map_err(|error| Trouble::Failed(error.to_string()))?;
+        let text = format!(
+            "{}, {}, read back completely, {}",
+            backup.id(),
+            text::size(backup.manifest.bytes),
+            text::duration(started.elapsed())
+        );
+        Ok((backup, text))
+    }
+
+    async fn snapshot(&self, database: &DbName) -> Result<Snapshot, Trouble> {
+        let session = self.server.connect(database, self.operation).await?;
+        Ok(Snapshot::open(session).await?)
+    }
+
+    async fn dump_snapshot(
+        &self,
+        draft: &Draft,
+        database: &DbName,
+        snapshot: &Snapshot,
+    ) -> Result<(Sealed, Contents), Trouble> {
+        let contents = snapshot.contents(COUNT).await?;
+        let path = draft.archive();
+        let of = (database, snapshot);
+        let sealed = archive::dump(&self.server, self.operation, of, &path, LONG).await?;
+        Ok((sealed, contents))
+    }
+
+    /// Encrypts an archive that was read back, where the operator wants it so.
+    async fn encrypt(&self, draft: &Draft, sealed: Sealed) -> Result<(Sealed, Form), Trouble> {
+        let schedule = self.settings.schedule.as_ref();
+        let Some(recipient) = schedule.and_then(|schedule| schedule.encrypt.clone()) else {
+            return Ok((sealed, Form::Custom));
+        };
+        age(&draft.archive(), &recipient).await?;
+        let sealed = archive::seal(&draft.archive()).await?;
+        Ok((sealed, Form::Age { recipient }))
+    }
+
+    /// Today's data, before anything takes its place.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn dump(&self, _plan: &RestorePlan) -> Result<String, Trouble> {
+        let (_, text) = self.back_up(Reason::Before(self.operation)).await?;
+        Ok(text)
+    }
+
+    /// A copy of the live database, from right before a migration.
+    ///
+    /// # Errors
+    /// [`Trouble`]; nothing of it is left then, or something that the next try removes.
+    pub async fn point(&self, release: ReleaseId) -> Result<Point, Trouble> {
+        let started = Instant::now();
+        let session = self.session().await?;
+        claims::ensure_ledger(&session).await?;
+        let live = self.live(&session).await?;
+        let name = live.name.point(release);
+        let building = self.marker(Kind::Point, Made::Building);
+        let at = now();
+        match self.settings.point {
+            PointKind::Clone => {
+                build::clone(&session, &live, &name, &building).await?;
+            }
+            PointKind::Copy | PointKind::Off => {
+                build::empty(&session, &live, &name, &building).await?;
+                crash::point("point.empty");
+                let snapshot = self.snapshot(&live.name).await?;
+                let owners = self.owners(&session, &live).await?;
+                let (from, into) = ((&live.name, &snapshot), (&name, &owners));
+                let copied = async {
+                    let counted = snapshot.contents(COUNT).await?;
+                    archive::copy(&self.server, self.operation, from, into, LONG).await?;
+                    Ok::<Contents, Trouble>(counted)
+                };
+                let copied = copied.await;
+                snapshot.close().await;
+                crash::point("point.copied");
+                self.prove(&name, &copied?).await?;
+            }
+        }
+        let verified = self.marker(Kind::Point, Made::Verified);
+        let oid = claims::mark(&session, &name, &verified).await?;
+        let bytes = facts::database_of(&session, oid).await?.and_then(|found| found.size);
+        Ok(Point {
+            release,
+            name: name.into(),
+            database: live.name.into(),
+            oid: Oid(oid),
+            at,
+            bytes: bytes.unwrap_or(0),
+            took_ms: millis(started.elapsed()),
+        })
+    }
+
+    /// A superuser gives everything back to whom it belonged; another role makes it the owner's.
+    async fn owners(&self, session: &Session, live: &DatabaseFacts) -> Result<Owners, Trouble> {
+        match facts::server(session).await?.role.superuser {
+            true => Ok(Owners::AsDumped),
+            false => Ok(Owners::All(live.owner.clone())),
+        }
+    }
+
+    /// Builds the candidate.
+    ///
+    /// # Errors
+    /// [`Trouble`]; the candidate is not marked as checked then.
+    pub async fn build(&self, plan: &RestorePlan) -> Result<String, Trouble> {
+        let started = Instant::now();
+        let session = self.session().await?;
+        let live = self.live(&session).await?;
+        let name = named(&plan.candidate)?;
+        let building = self.marker(Kind::Candidate, Made::Building);
+        match &plan.source {
+            Source::Point { release } => {
+                let from = live.name.point(*release);
+                let model = facts::database(&session, &from).await?.ok_or_else(|| {
+                    Trouble::Refused(format!("the restore point \"{from}\" is gone"))
+                })?;
+                build::clone(&session, &model, &name, &building).await?;
+            }
+            Source::Backup { id } => {
+                let backup = backups::find(&self.settings.backups, id).await;
+                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
+                let sealed = sealed(&backup);
+                let path = self.decrypted(&backup)?;
+                archive::check(&self.server, self.operation, &path, &sealed, LONG).await?;
+                build::empty(&session, &live, &name, &building).await?;
+                crash::point("restore.empty");
+                let owners = self.owners(&session, &live).await?;
+                let (from, into) = ((path.as_path(), &sealed), (&name, &owners));
+                archive::restore(&self.server, self.operation, from, into, LONG).await?;
+            }
+            Source::Aside { .. } => {}
+        }
+        crash::point("restore.built");
+        let built = facts::database(&session, &name).await?;
+        let size = built.and_then(|built| built.size).unwrap_or(0);
+        Ok(format!("{}, {}", text::size(size), text::duration(started.elapsed())))
+    }
+
+    /// An archive that was encrypted can only be read where its key is.
+    fn decrypted(&self, backup: &Backup) -> Result<std::path::PathBuf, Trouble> {
+        match &backup.manifest.form {
+            Form::Custom => Ok(backup.archive()),
+            Form::Age { .. } => Err(Trouble::Refused(format!(
+                "{} is encrypted, and its key is not here: decrypt it (age -d), then cutover \
+                 backup import FILE",
+                backup.id()
+            ))),
+        }
+    }
+
+    /// Checks the candidate against what it was made from, and marks it as checked.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] that names what does not hold.
+    pub async fn verify(&self, plan: &RestorePlan) -> Result<String, Trouble> {
+        let session = self.session().await?;
+        let name = named(&plan.candidate)?;
+        let wanted = match &plan.source {
+            Source::Backup { id } => {
+                let backup = backups::find(&self.settings.backups, id).await;
+                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
+                serde_json::from_value::<Contents>(backup.manifest.contents).ok()
+            }
+            Source::Point { release } => {
+                let from = self.settings.name.point(*release);
+                let snapshot = self.snapshot(&from).await?;
+                let counted = snapshot.contents(COUNT).await;
+                snapshot.close().await;
+                Some(counted?)
+            }
+            Source::Aside { .. } => None,
+        };
+        if let Some(wanted) = &wanted {
+            self.prove(&name, wanted).await?;
+        }
+        let asked = self.ask_integrity(&name).await?;
+        claims::mark(&session, &name, &self.marker(Kind::Candidate, Made::Verified)).await?;
+        crash::point("restore.verified");
+        let tables = wanted.map_or(0, |wanted| wanted.rows.len());
+        let mut passed = vec![format!("{} with every row", text::number_of(tables, "table"))];
+        passed.push("sequences, rights".to_owned());
+        passed.extend(asked);
+        Ok(format!("{}: all pass", passed.join(", ")))
+    }
+
+    async fn prove(&self, name: &DbName, wanted: &Contents) -> Result<(), Trouble> {
+        let session = self.session().await?;
+        let live = self.live(&session).await?;
+        let wanted =
+            Wanted { contents: wanted, properties: &properties::read(&session, &live).await? };
+        let inside = self.server.connect(name, self.operation).await?;
+        let found = verify::compare(&inside, &wanted, COUNT).await?;
+        match found.as_slice() {
+            [] => Ok(()),
+            findings => {
+                let first: Vec<&str> = findings.iter().take(5).map(String::as_str).collect();
+                let more = findings.len() - first.len();
+                let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+                Err(Trouble::Refused(format!(
+                    "the copy \"{name}\" is not what it should be: {}{more}",
+                    first.join("; ")
+                )))
+            }
+        }
+    }
+
+    /// Looks for everything that stands in the way; nothing is changed.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] with each reason and what to do.
+    pub async fn preflight(&self, plan: &RestorePlan) -> Result<(), Trouble> {
+        let session = self.session().await?;
+        claims::ensure_ledger(&session).await?;
+        let live = self.live(&session).await?;
+        let mut need = Need {
+            live: live.name.clone(),
+            size: live.size.unwrap_or(0),
+            extensions: BTreeSet::new(),
+            roles: BTreeSet::new(),
+            made_by: None,
+            unknown_space: self.settings.unknown_space,
+        };
+        match &plan.source {
+            Source::Aside { .. } => need.size = 0,
+            Source::Point { release } => {
+                let from = facts::database(&session, &live.name.point(*release)).await?;
+                need.size = from.and_then(|from| from.size).unwrap_or(need.size);
+            }
+            Source::Backup { id } => {
+                let backup = backups::find(&self.settings.backups, id).await;
+                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
+                let checked = backups::check(&backup).await;
+                checked.map_err(|error| Trouble::Refused(error.to_string()))?;
+                need.made_by = Some(backup.manifest.server / 10_000);
+                if let Ok(held) = serde_json::from_value::<Contents>(backup.manifest.contents) {
+                    (need.size, need.roles) = (held.size, held.roles);
+                    need.extensions = held.extensions.into_keys().collect();
+                }
+            }
+        }
+        let (server, operation) = (&self.server, self.operation);
+        let seen = preflight::look(server, &session, operation, &live.name).await?;
+        let refusals = preflight::refusals(&need, &seen);
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = refusals
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.what, refusal.remedy))
+            .collect();
+        Err(Trouble::Refused(lines.join("\n")))
+    }
+
+    /// Asks every integrity query of a database; the names of those that passed.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] that names the first that failed, and what it gave.
+    pub async fn ask_integrity(&self, name: &DbName) -> Result<Vec<String>, Trouble> {
+        let mut passed = Vec::new();
+        for query in &self.settings.integrity {
+            let session = self.server.open(name, self.operation, Lookup::AsSetUp).await?;
+            let answered = verify::ask(&session, query).await?;
+            match answered {
+                Answered::Pass => passed.push(query.name.clone()),
+                Answered::Fail(why) | Answered::Unclear(why) => {
+                    let name = &query.name;
+                    return Err(Trouble::Refused(format!("integrity query {name}: {why}")));
+                }
+            }
+        }
+        Ok(passed)
+    }
+}
+
+/// What the manifest says of the archive.
+fn sealed(backup: &Backup) -> Sealed {
+    Sealed { bytes: backup.manifest.bytes, sha256: backup.manifest.sha256.clone() }
+}
+
+/// Replaces an archive by its encrypted form.
+async fn age(path: &Path, recipient: &str) -> Result<(), Trouble> {
+    use crate::host::process::{self, Spec};
+
+    let encrypted = path.with_extension("age");
+    let spec = Spec::new("age", LONG)
+        .args(["--encrypt", "--recipient", recipient, "--output"])
+        .arg(&encrypted)
+        .arg(path);
+    let out = process::run(spec).await.map_err(|error| {
+        Trouble::Refused(format!("the backup cannot be encrypted: {error}. Install age"))
+    })?;
+    if !out.status.success() {
+        let said = process::tail(&out.stderr, 3);
+        return Err(Trouble::Refused(format!("age refused to encrypt the backup: {said}")));
+    }
+    let failed = |error: std::io::Error| Trouble::Failed(error.to_string());
+    let file = std::fs::File::open(&encrypted).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&encrypted, path).map_err(failed)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn now() -> Millis {
+    Millis(jiff::Timestamp::now().as_millisecond())
+}

@@ -1,0 +1,126 @@
+//! The shop with its database configured, a release that spoils rows, and looks at what is there.
+
+use std::net::SocketAddr;
+
+use crate::harness::daemon::Ran;
+use crate::harness::engine;
+use crate::harness::fronted::Fronted;
+use crate::harness::observer::Observer;
+use crate::harness::shop::PASSWORD;
+
+pub(super) struct Shop {
+    pub(super) fronted: Fronted,
+    observer: Observer,
+}
+
+impl Shop {
+    /// v1 served, was replaced by v2 with its migration, and v2 spoilt rows since.
+    pub(super) fn with_a_bad_migration() -> Self {
+        let shop = Self::deployed();
+        shop.write(
+            "INSERT INTO orders (item, release) SELECT 'cup', 'v1' FROM generate_series(1, 500)",
+        );
+        let ran = shop.fronted.deploy("migration", &["--at-once"]).succeeded();
+        ran.says(&["restore point", "_note_v2"]);
+        shop.fronted.serves("v2");
+        shop.write("UPDATE orders SET item = 'spoilt' WHERE id % 5 = 0");
+        shop.write("DELETE FROM orders WHERE id % 7 = 0");
+        shop
+    }
+
+    /// v1 serves, and Cutover knows its database.
+    pub(super) fn deployed() -> Self {
+        let fronted = Fronted::deployed_with(|app| {
+            format!(
+                r#"
+[apps.{app}.database]
+service = "postgres"
+name = "shop"
+user = "shop"
+password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
+
+[[apps.{app}.integrity]]
+name = "orders_have_items"
+sql = "SELECT count(*) FROM orders WHERE item = ''"
+expect = "0"
+"#
+            )
+        });
+        // Not the live database: its sessions end when names are exchanged.
+        let observer = observe(&fronted, "postgres");
+        Self { fronted, observer }
+    }
+
+    pub(super) fn run(&self, arguments: &[&str]) -> Ran {
+        self.fronted.run(arguments)
+    }
+
+    fn write(&self, sql: &str) {
+        observe(&self.fronted, "shop").ask(sql);
+    }
+
+    /// Orders that v2 spoilt.
+    pub(super) fn spoilt_orders(&self, database: &str) -> i64 {
+        let observer = observe(&self.fronted, database);
+        observer.number("SELECT count(*) FROM orders WHERE item = 'spoilt'")
+    }
+
+    pub(super) fn has_migration(&self, name: &str) -> bool {
+        let observer = observe(&self.fronted, "shop");
+        let sql =
+            format!("SELECT count(*) FROM _prisma_migrations WHERE migration_name LIKE '%{name}'");
+        observer.number(&sql) > 0
+    }
+
+    /// The databases of the server but its own.
+    pub(super) fn databases(&self) -> Vec<String> {
+        let sql = "SELECT datname::text FROM pg_database
+                   WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
+        self.observer.ask(sql).iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The database that was put aside.
+    pub(super) fn aside(&self) -> String {
+        let found = self.databases().into_iter().find(|name| name.contains("__prev_"));
+        found.expect("a database put aside")
+    }
+
+    /// Every row of every table that people's data is in, as one number.
+    pub(super) fn fingerprint(&self, database: &str) -> String {
+        observe(&self.fronted, database).text(
+            "SELECT md5(coalesce((SELECT string_agg(o::text, ',' ORDER BY id) FROM orders o), '') ||
+                        coalesce((SELECT string_agg(m.migration_name, ',' ORDER BY 1)
+                                    FROM _prisma_migrations m), ''))",
+        )
+    }
+
+    /// Connections are allowed everywhere, and no candidate is left.
+    pub(super) fn assert_at_rest(&self) {
+        let sql = "SELECT count(*) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate";
+        assert_eq!(self.observer.number(sql), 0, "a database is closed");
+        let left = self.databases();
+        assert!(left.iter().all(|name| !name.contains("__cand_")), "{left:?}");
+        assert!(left.iter().any(|name| name == "shop"), "{left:?}");
+    }
+
+    /// The longest wait that the exchange reported, in milliseconds.
+    pub(super) fn longest_wait(&self, said: &str) -> f64 {
+        let line = said.lines().find(|line| line.contains("requests waited")).expect("the line");
+        let after = line.split("waited, ").nth(1).expect("a time");
+        let mut words = after.split_whitespace();
+        let number: f64 = words.next().expect("a number").parse().expect("a number");
+        match words.next() {
+            Some("ms") => number,
+            _ => number * 1_000.0,
+        }
+    }
+}
+
+/// A session with one database of the shop's server.
+fn observe(fronted: &Fronted, database: &str) -> Observer {
+    let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+    let addresses = engine::inspect(&fronted.shop.container("postgres"), template);
+    let first = addresses.split_whitespace().next().expect("an address of postgres");
+    let address = SocketAddr::new(first.parse().expect("an address"), 5432);
+    Observer::connect(address, "shop", PASSWORD, database)
+}
