@@ -7,14 +7,17 @@
 #![expect(clippy::result_large_err, reason = "an error here is the whole answer, made once")]
 
 pub mod adoption;
+pub mod analysis;
 pub mod answers;
 pub mod databases;
+pub mod doctor;
 pub mod events;
 pub mod legs;
 pub mod maintenance;
 pub mod metrics;
 pub mod peer;
 pub mod rate;
+pub mod report;
 pub mod restore;
 pub mod status;
 pub mod tcp;
@@ -37,8 +40,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-use crate::analysis::Figures;
 use crate::controller::{App, Controller, Failure, fresh_salt};
+use analysis::Figures;
 use peer::Peer;
 use rate::{Pass, Rate};
 
@@ -108,10 +111,15 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/status", get(status::status))
         .route("/v1/apps/{app}/releases/diff", get(legs::diff))
         .route("/v1/apps/{app}/releases", get(answers::releases))
+        .route("/v1/apps/{app}/doctor", get(doctor::look).post(doctor::fix))
         .route("/v1/apps/{app}/preview", get(answers::preview))
         .route("/v1/apps/{app}/logs", get(answers::logs))
         .route("/v1/apps/{app}/events", get(events::events))
         .route("/v1/apps/{app}/operations/{operation}/follow", get(events::follow))
+        .route(
+            "/v1/apps/{app}/operations/{operation}/report",
+            get(report::report).post(report::write),
+        )
         .route("/v1/apps/{app}/shift", post(shift))
         .route("/v1/apps/{app}/next", post(next))
         .route("/v1/apps/{app}/promote", post(promote))

@@ -64,9 +64,11 @@ Trouble
   continue     go on with an operation that waits for you
   maintenance  on: send clients away with a page; off: serve them again
   note         say why, for the record
+  report       the incident report of a rollback, in English or Chinese
   wait         follow an operation to its end
 
 The tool
+  doctor       leftovers and dangers, and what to do about them
   config       the schema of cutover.toml
   completions  for your shell";
 
@@ -167,6 +169,8 @@ pub enum Command {
     Continue(trouble::go_on::Args),
     /// Say why, for the record
     Note(trouble::note::Args),
+    /// The incident report of a rollback, in English or Chinese
+    Report(trouble::report::Args),
     /// Follow an operation to its end
     Wait(trouble::wait::Args),
     /// Read the compose file, write a commented cutover.toml
@@ -181,6 +185,8 @@ pub enum Command {
     Serve(begin::serve::Args),
     /// Check cutover.toml, report every mistake at once
     Check(begin::check::Args),
+    /// Leftovers and dangers, and what to do about them
+    Doctor(tool::doctor::Args),
     /// The form of cutover.toml
     Config(tool::schema::Args),
     /// Completions for your shell
@@ -239,6 +245,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Db(args) => trouble::db::run(session, args).await,
         Command::Continue(args) => trouble::go_on::run(session, args).await,
         Command::Note(args) => trouble::note::run(session, args).await,
+        Command::Report(args) => trouble::report::run(session, args).await,
         Command::Wait(args) => trouble::wait::run(session, args).await,
         Command::Init(args) => begin::init::run(session, args).await,
         Command::Adopt(args) => begin::adopt::run(session, args).await,
@@ -246,6 +253,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Demo(args) => begin::demo::run(session, args).await,
         Command::Serve(args) => begin::serve::run(session, args).await,
         Command::Check(args) => begin::check::run(session, args).await,
+        Command::Doctor(args) => tool::doctor::run(session, args).await,
         Command::Config(args) => Ok(tool::schema::run(session, &args)),
         Command::Completions(args) => Ok(tool::completions::run(session, &args, Cli::command())),
     }

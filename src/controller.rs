@@ -12,6 +12,7 @@ mod boot;
 mod cut_back;
 mod endpoints;
 mod gate;
+mod incident;
 mod live;
 mod mailbox;
 mod make;
@@ -49,11 +50,13 @@ pub use boot::{Prepared, Remembered};
 pub use cut_back::Recorded;
 pub use endpoints::Endpoints;
 pub use gate::{Closing, HoldGuard, HoldLimits, HoldLost, Turned, first_hold};
+pub use incident::Harm;
 pub use make::DeployRequest;
 pub use ports::Carried;
 pub use remaking::Preview;
 pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
 
+pub use crate::reconciler::Leftovers;
 pub use crate::reconciler::{Again, Mode, Tree};
 
 use live::Live;

@@ -28,7 +28,7 @@ use cutover_proxy::Proxy;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::analysis::{self, Figures};
+use crate::api::analysis::{self, Figures};
 use crate::api::{self, Desk};
 use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shared, now};
 

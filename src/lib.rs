@@ -4,7 +4,6 @@
 //! decisions are the model's, the operator's file is the config package's.
 
 pub mod adopt;
-pub mod analysis;
 pub mod api;
 pub mod cli;
 pub mod client;
@@ -16,4 +15,5 @@ pub mod host;
 pub mod init;
 pub mod journal;
 pub mod reconciler;
+pub mod report;
 pub mod text;

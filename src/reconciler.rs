@@ -9,6 +9,7 @@ mod adopting;
 mod assembling;
 pub mod database;
 mod drifting;
+mod leftovers;
 mod looking;
 mod making;
 mod migrating;
@@ -21,6 +22,7 @@ pub use adopting::Running;
 pub use assembling::Missing;
 use database::Database;
 pub use drifting::{Drift, Expected};
+pub use leftovers::{Found as Leftovers, Known};
 pub use making::Rejected;
 pub use tending::{Tended, Unserved, View};
 
@@ -396,6 +398,16 @@ impl Reconciler {
     /// The commit that the operator's checkout is at; `None`: it is no repository.
     pub async fn checkout(&self, stack: &StackSettings) -> Option<String> {
         making::checkout(stack).await
+    }
+
+    /// What is left of releases that are not on record, and what is dangerous on the host.
+    pub async fn leftovers(&self, stack: &StackSettings, known: &Known) -> Leftovers {
+        leftovers::look(stack, known).await
+    }
+
+    /// Removes what is left of a release that is not on record; nothing that runs.
+    pub async fn clean(&self, stack: &StackSettings, release: ReleaseId) {
+        leftovers::clean(stack, release).await;
     }
 
     /// Removes what a release has outside of its stack.

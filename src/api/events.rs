@@ -42,6 +42,20 @@ pub async fn events(State(desk): State<Desk>, Path(name): Path<String>, words: W
     lines(Feed { app: app.name.clone(), past, next, until: None })
 }
 
+/// Every fact that the journal still has, and those that it does not have yet; oldest first.
+pub async fn all(app: &Arc<App>) -> Result<Vec<Arc<Happened>>, Response> {
+    let recent = app.follow().past;
+    let mut facts: Vec<Arc<Happened>> =
+        stored(app, MOST).await?.into_iter().map(|(_, happened)| happened).collect();
+    let waits = recent.into_iter().filter(|happened| {
+        // Only what is newer than the journal's end can be missing in it.
+        facts.last().is_none_or(|last| happened.at >= last.at) && !facts.contains(happened)
+    });
+    let waits: Vec<_> = waits.collect();
+    facts.extend(waits);
+    Ok(facts)
+}
+
 async fn stored(
     app: &Arc<App>,
     last: usize,

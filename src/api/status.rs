@@ -1,5 +1,7 @@
 //! `status`: what the users get now, first.
 
+mod ladder;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use cutover_model::{
 use super::Desk;
 use super::wire::{self, Mood};
 use crate::controller::{App, now};
+use crate::host::backups::Listed;
 use crate::host::facts;
 
 /// How long the figures of the machine may take.
@@ -28,13 +31,17 @@ const TROUBLE_FAILURES: u64 = 5;
 /// `GET /v1/status`
 pub async fn status(State(desk): State<Desk>) -> Response {
     let host = host(&desk).await;
+    let mut apps = Vec::new();
+    for app in desk.controller.apps() {
+        apps.push(one(&desk, app, ladder::listed(app).await.as_ref()));
+    }
     Json(wire::Status {
         schema: wire::schema::STATUS.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: desk.started_at.0,
         now: now().0,
         listen: desk.listen.iter().map(ToString::to_string).collect(),
-        apps: desk.controller.apps().map(|app| one(&desk, app)).collect(),
+        apps,
         host,
     })
     .into_response()
@@ -78,7 +85,7 @@ pub async fn ready(State(desk): State<Desk>) -> Response {
     .into_response()
 }
 
-fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
+fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus {
     let state = app.state();
     let (serves, standby) = sides(desk, app, &state);
     let mut why = app.untrusted();
@@ -110,6 +117,8 @@ fn one(desk: &Desk, app: &Arc<App>) -> wire::AppStatus {
         maintenance: state.maintenance.as_ref().map(super::maintenance::of),
         why,
         rollback: readiness(&state, &app.drift().lost),
+        data: ladder::data(&state, backups),
+        backup: backups.map(ladder::newest),
         next_weights: next_weights(&state),
         running: running(&state),
         last_move: state.last_move.map(|moved| wire::LastMove {

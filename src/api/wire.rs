@@ -16,11 +16,15 @@ use cutover_model::{
 };
 use serde::{Deserialize, Serialize};
 
+mod doctor;
 mod legs;
 mod maintenance;
+mod readiness;
 
+pub use doctor::{Doctor, Finding, Fix};
 pub use legs::{EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackPlan};
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
+pub use readiness::{BackupLine, DataReadiness, Rung};
 
 /// The name and version of each answer's form.
 pub mod schema {
@@ -46,6 +50,12 @@ pub mod schema {
     pub const DATABASES: &str = "cutover.databases/1";
     /// [`super::Preview`].
     pub const PREVIEW: &str = "cutover.preview/1";
+    /// [`super::Doctor`].
+    pub const DOCTOR: &str = "cutover.doctor/1";
+    /// [`crate::report::Report`].
+    pub const REPORT: &str = "cutover.report/1";
+    /// What people wrote in one is kept.
+    pub const REPORT_WRITTEN: &str = "cutover.report-written/1";
     /// [`super::Turned`].
     pub const MAINTENANCE: &str = "cutover.maintenance/1";
 }
@@ -123,6 +133,12 @@ pub struct AppStatus {
     pub standby: Side,
     /// What a rollback would do now.
     pub rollback: Readiness,
+    /// What a rollback of the data would do now; `None`: no way was ever on record.
+    #[serde(default)]
+    pub data: Option<DataReadiness>,
+    /// The newest backup; `None`: there is no database, or they could not be listed.
+    #[serde(default)]
+    pub backup: Option<BackupLine>,
     /// The weights that are left of the recipe, 100 % not named; empty without a rollout.
     pub next_weights: Vec<Weight>,
     /// Operations that run.

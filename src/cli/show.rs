@@ -2,6 +2,7 @@
 //! release is named before its color, times are clock times.
 
 mod clock;
+mod doctor;
 mod event;
 mod legs;
 mod maintenance;
@@ -13,7 +14,8 @@ mod status;
 use cutover_model::{LineLevel, Way};
 
 pub(super) use clock::Clock;
-pub(super) use event::event;
+pub(super) use doctor::doctor;
+pub(super) use event::{event, said};
 pub(super) use legs::{releases_diff, rollback_plan};
 pub(super) use maintenance::turned;
 pub(super) use moves::{first_lines, last_lines, nothing_to_do, serves_all};

@@ -1,4 +1,5 @@
 //! Commands about the tool itself.
 
 pub mod completions;
+pub mod doctor;
 pub mod schema;

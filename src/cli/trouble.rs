@@ -5,6 +5,7 @@ pub mod go_on;
 pub mod legs;
 pub mod maintenance;
 pub mod note;
+pub mod report;
 pub mod restore;
 pub mod rollback;
 pub mod undo;

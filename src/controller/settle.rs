@@ -30,6 +30,7 @@ impl App {
             let has_moved = effects.iter().any(|effect| matches!(effect, Effect::Publish { .. }));
             let check = async {
                 if has_moved {
+                    app.keep_harm(operation).await;
                     app.check_rollback(operation).await;
                 }
             };

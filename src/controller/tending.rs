@@ -15,7 +15,7 @@ use cutover_model::{
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use crate::reconciler::{Expected, Tended, Unserved, View};
+use crate::reconciler::{Expected, Known, Leftovers, Tended, Unserved, View};
 
 /// How often the operator's project is looked at although Docker told nothing.
 const LOOK: Duration = Duration::from_secs(30);
@@ -24,6 +24,28 @@ const LOOK: Duration = Duration::from_secs(30);
 const KEPT: usize = 12;
 
 impl App {
+    /// What is left on the host of releases that are not on record, and what is dangerous there;
+    /// `None`: the app has no compose file.
+    pub async fn leftovers(&self) -> Option<Leftovers> {
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
+            return None;
+        };
+        let state = self.state();
+        let known = Known { releases: state.releases.into_keys().collect(), colors: state.colors };
+        Some(reconciler.leftovers(&stack, &known).await)
+    }
+
+    /// Removes what is left of a release, unless it is on record or somebody makes one now.
+    pub async fn clean_leftovers(&self, release: ReleaseId) {
+        let state = self.state();
+        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
+            return;
+        };
+        if !state.releases.contains_key(&release) && state.running().is_none() {
+            reconciler.clean(&stack, release).await;
+        }
+    }
+
     /// Tends the operator's project until the daemon stops.
     pub(super) async fn tend_habits(self: Arc<Self>, stop: CancellationToken) {
         if self.shared.reconciler.is_none() || self.stack().is_none() {

@@ -16,6 +16,8 @@ mod commands;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod habits;

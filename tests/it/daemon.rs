@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Longer than anything of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A web server that answers with its name; `/slow` waits until it is let go.
+/// A web server that answers with its name; `/slow` waits until it is let go, `/broken` is a 500.
 pub(crate) struct Web {
     pub(crate) address: SocketAddr,
     pub(crate) is_slow: Arc<AtomicBool>,
@@ -56,7 +56,11 @@ fn answer(stream: TcpStream, name: &str, slow: &AtomicBool, waiting: &AtomicUsiz
             waiting.fetch_add(1, Ordering::SeqCst);
             until("the slow answer is let go", || !slow.load(Ordering::SeqCst));
         }
-        let body = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+        let status = match head.first().is_some_and(|line| line.contains("/broken")) {
+            true => "500 Internal Server Error",
+            false => "200 OK",
+        };
+        let body = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{name}", name.len());
         if writer.write_all(body.as_bytes()).is_err() {
             return;
         }

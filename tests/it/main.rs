@@ -10,4 +10,5 @@ mod gate;
 mod init;
 mod ports;
 mod reload;
+mod report;
 mod tidy;

@@ -27,7 +27,8 @@ pub(in crate::cli) fn event(event: &Event, clock: &Clock) -> String {
     whole.trim_end().to_owned()
 }
 
-fn said(fact: &Fact) -> String {
+/// What a fact says, in words.
+pub(in crate::cli) fn said(fact: &Fact) -> String {
     match fact {
         Fact::AppDefined { stable, .. } => format!("the app is known; {stable} serves first"),
         Fact::OperationStarted { what, .. } => asked(what),

@@ -7,7 +7,7 @@ use cutover_model::{ReleaseState, Weight};
 use super::Clock;
 use super::maintenance::page;
 use super::moves::name;
-use crate::api::wire::{AppStatus, Host, Mood, Side, Singleton, Status};
+use crate::api::wire::{AppStatus, BackupLine, DataReadiness, Host, Mood, Side, Singleton, Status};
 use crate::text;
 
 /// The columns of a first line: the daemon's clock ends there.
@@ -40,6 +40,11 @@ fn one(app: &AppStatus, status: &Status, clock: &Clock) -> String {
     lines.push(format!("serves     {}", served(&app.serves, width, now)));
     lines.push(format!("standby    {}", standby(&app.standby, width)));
     lines.push(format!("rollback   {}", app.rollback.text));
+    lines
+        .extend(app.data.as_ref().map(|data| format!("data       {}", way_back(data, now, clock))));
+    lines.extend(
+        app.backup.as_ref().map(|newest| format!("backup     {}", backup(newest, now, clock))),
+    );
     lines.push(format!("host       {}", host(&status.host, &app.singletons)));
     if let Some(line) = rollout(app) {
         lines.push(format!("rollout    {line}"));
@@ -65,6 +70,34 @@ fn one(app: &AppStatus, status: &Status, clock: &Clock) -> String {
         lines.push(format!("If you want {to} back, now:    cutover rollback"));
     }
     lines.join("\n")
+}
+
+/// `b-118, 26 Nov 03:00, read back; copy off this host: NONE`
+fn backup(newest: &BackupLine, now: i64, clock: &Clock) -> String {
+    let broken = match newest.broken {
+        0 => String::new(),
+        count => format!("; {count} not whole: cutover doctor"),
+    };
+    let (Some(id), Some(at)) = (&newest.id, newest.at) else {
+        return format!("NONE{broken}");
+    };
+    let read = if newest.verified_at.is_some() { "read back" } else { "NOT read back" };
+    let copied = newest.copied_at.map_or("NONE".to_owned(), |at| clock.near(at, now));
+    format!("{id}, {}, {read}; copy off this host: {copied}{broken}", clock.near(at, now))
+}
+
+/// `restore point before r7, 26 Nov 22:31, 2 h 38 min old; copying it took 3.4 s`
+fn way_back(data: &DataReadiness, now: i64, clock: &Clock) -> String {
+    let millis = |millis: u64| text::duration(Duration::from_millis(millis));
+    let mut line = data.what.clone();
+    if let Some(at) = data.at {
+        let age = millis(u64::try_from(now - at).unwrap_or(0));
+        line.push_str(&format!(", {}, {age} old", clock.near(at, now)));
+    }
+    if let Some(takes) = data.takes_ms {
+        line.push_str(&format!("; copying it took {}", millis(takes)));
+    }
+    line
 }
 
 /// `memory 62 %   disk 41 %   agent: 1, in green`

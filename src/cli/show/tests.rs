@@ -55,6 +55,20 @@ fn app(mood: Mood) -> AppStatus {
             instant: true,
             text: "traffic: instant, to r5, no loss".to_owned(),
         },
+        data: Some(crate::api::wire::DataReadiness {
+            rung: crate::api::wire::Rung::Point,
+            what: "restore point before r7".to_owned(),
+            at: Some(NOW - 158 * MINUTE),
+            takes_ms: Some(3_400),
+        }),
+        backup: Some(crate::api::wire::BackupLine {
+            id: Some("b-118".to_owned()),
+            at: Some(NOW - 300 * MINUTE),
+            verified_at: Some(NOW - 299 * MINUTE),
+            copied_at: None,
+            kept: 7,
+            broken: 1,
+        }),
         next_weights: Vec::new(),
         running: Vec::new(),
         last_move: Some(LastMove {
@@ -165,6 +179,8 @@ fn status_trouble_and_an_empty_app() {
     blog.rollback.text = "nowhere to go back to: no other release has proved itself".to_owned();
     blog.rollback.to = None;
     blog.last_move = None;
+    blog.data = None;
+    blog.backup = Some(crate::api::wire::BackupLine::default());
     assert_snapshot!(picture(vec![shop, blog]));
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cutover_model::{AppName, Color};
+use cutover_model::{AppName, Color, ReleaseId};
 use cutover_proxy::message::{Count, LATENCY_BOUNDS_US};
 
 /// How much of the past is kept.
@@ -61,10 +61,70 @@ impl Usage {
 
 type Sample = BTreeMap<(AppName, Color), Totals>;
 
-/// A minute of samples.
+/// A minute of samples, and what was usual in the minutes before.
 #[derive(Debug, Default)]
 pub struct Figures {
     samples: Mutex<VecDeque<(Instant, Sample)>>,
+    usual: Mutex<Usual>,
+}
+
+/// Minutes that make the usual: an hour.
+const MINUTES: usize = 60;
+/// Requests that a minute needs to say anything of its latency.
+const ENOUGH: u64 = 30;
+
+/// The latency of whole minutes, by release: a color's next release has a usual of its own.
+#[derive(Debug, Default)]
+struct Usual {
+    begun: Option<Instant>,
+    before: BTreeMap<(AppName, ReleaseId), Vec<u64>>,
+    minutes: BTreeMap<(AppName, ReleaseId), VecDeque<u64>>,
+}
+
+impl Usual {
+    fn sample(&mut self, now: Instant, counts: &[Count]) {
+        let begun = *self.begun.get_or_insert(now);
+        let is_first = begun == now;
+        if !is_first && now.duration_since(begun) < WINDOW {
+            return;
+        }
+        self.begun = Some(now);
+        let mut sums = BTreeMap::<(AppName, ReleaseId), Vec<u64>>::new();
+        for count in counts {
+            let Some(release) = count.release else { continue };
+            if !matches!(count.class, cutover_proxy::message::Class::ClientFault) {
+                let sum = sums.entry((count.app.clone(), release)).or_default();
+                add(sum, &count.latency);
+            }
+        }
+        self.minutes.retain(|key, _| sums.contains_key(key));
+        for (key, sum) in &sums {
+            let nothing = Vec::new();
+            let minute = less(sum, self.before.get(key).unwrap_or(&nothing));
+            let Some(p99) = p99(&minute).filter(|_| minute.last() >= Some(&ENOUGH)) else {
+                continue;
+            };
+            if is_first {
+                continue;
+            }
+            let minutes = self.minutes.entry(key.clone()).or_default();
+            minutes.push_back(p99);
+            if minutes.len() > MINUTES {
+                minutes.pop_front();
+            }
+        }
+        self.before = sums;
+    }
+}
+
+fn add(sum: &mut Vec<u64>, more: &[u64]) {
+    sum.resize(sum.len().max(more.len()), 0);
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+fn less(now: &[u64], before: &[u64]) -> Vec<u64> {
+    let of = |(at, sum): (usize, &u64)| sum.saturating_sub(before.get(at).copied().unwrap_or(0));
+    now.iter().enumerate().map(of).collect()
 }
 
 impl Figures {
@@ -80,16 +140,26 @@ impl Figures {
             if count.class.is_failure() {
                 totals.failed += count.requests;
             }
-            totals.latency.resize(totals.latency.len().max(count.latency.len()), 0);
-            for (sum, more) in totals.latency.iter_mut().zip(&count.latency) {
-                *sum += more;
-            }
+            add(&mut totals.latency, &count.latency);
         }
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.push_back((now, sample));
         while samples.front().is_some_and(|(then, _)| now.duration_since(*then) > WINDOW) {
             samples.pop_front();
         }
+        drop(samples);
+        self.usual.lock().unwrap_or_else(PoisonError::into_inner).sample(now, counts);
+    }
+
+    /// The usual 99th percentile of a release, in microseconds: the middle one of the minutes of
+    /// its last hour. `None`: there was no minute with enough requests.
+    #[must_use]
+    pub fn usual_p99_us(&self, app: &AppName, release: ReleaseId) -> Option<u64> {
+        let usual = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
+        let minutes = usual.minutes.get(&(app.clone(), release))?;
+        let mut sorted: Vec<u64> = minutes.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
     }
 
     /// What a color did in the last minute, or since the daemon started.
@@ -103,12 +173,7 @@ impl Figures {
         let nothing = Totals::default();
         let (first, last) =
             (first.get(&key).unwrap_or(&nothing), last.get(&key).unwrap_or(&nothing));
-        let latency: Vec<u64> = last
-            .latency
-            .iter()
-            .enumerate()
-            .map(|(at, sum)| sum.saturating_sub(first.latency.get(at).copied().unwrap_or(0)))
-            .collect();
+        let latency = less(&last.latency, &first.latency);
         Usage {
             within: now.duration_since(*then),
             requests: last.requests.saturating_sub(first.requests),
@@ -174,6 +239,26 @@ mod tests {
         figures.sample(start, &[]);
         figures.sample(start + EVERY, &[count(Class::ClientFault, 50, 50)]);
         assert_eq!(figures.usage(&"shop".parse().unwrap(), Color::Green).requests, 0);
+    }
+
+    #[test]
+    fn the_usual_is_the_middle_of_the_minutes_of_a_release() {
+        let (figures, start) = (Figures::default(), Instant::now());
+        let (app, release): (AppName, _) = ("shop".parse().unwrap(), ReleaseId(3));
+        let one = |requests, fast| {
+            vec![Count { release: Some(release), ..count(Class::Ok, requests, fast) }]
+        };
+        let minute = |minute: u32| start + WINDOW * minute;
+        figures.sample(start, &one(500, 0));
+        assert_eq!(figures.usual_p99_us(&app, release), None, "what was before is no minute");
+        figures.sample(minute(1), &one(600, 100));
+        figures.sample(minute(2), &one(610, 110));
+        assert_eq!(figures.usual_p99_us(&app, release), Some(2_500), "ten requests say nothing");
+        figures.sample(minute(3), &one(710, 110));
+        figures.sample(minute(4), &one(810, 110));
+        assert_eq!(figures.usual_p99_us(&app, release), Some(LATENCY_BOUNDS_US[13]));
+        figures.sample(minute(5), &[]);
+        assert_eq!(figures.usual_p99_us(&app, release), None, "it is gone with its release");
     }
 
     #[test]

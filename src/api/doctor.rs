@@ -1,0 +1,189 @@
+//! `doctor`: leftovers and dangers, and the removal of what is ours.
+//!
+//! Looks at the moment it is asked; removes only what it would find again under the same id, so
+//! that nothing is removed that changed since it was shown.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::response::{IntoResponse, Response};
+use cutover_model::{AppKind, AppState, LineLevel, ReleaseId};
+
+use super::peer::Peer;
+use super::wire::{self, Doctor, Finding};
+use super::{Body, Desk, find, problem};
+use crate::controller::{App, now};
+use crate::host::backups;
+
+/// How far the journal's clock may be ahead of this one, in milliseconds.
+const SKEW_MS: i64 = 2_000;
+
+/// `GET …/doctor`
+pub async fn look(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
+    match find(&desk, &name) {
+        Ok(app) => Json(examine(app).await).into_response(),
+        Err(answer) => answer,
+    }
+}
+
+/// `POST …/doctor`: what is still there is the answer.
+pub async fn fix(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Body(body): Body<wire::Fix>,
+) -> Response {
+    let app = match find(&desk, &name) {
+        Ok(app) => app,
+        Err(answer) => return answer,
+    };
+    if let Some(runs) = runs(&app.state()) {
+        let text = format!("{runs} runs: what looks left over may be its own");
+        return problem(wire::ProblemKind::Busy, text, 6);
+    }
+    let found = examine(app).await;
+    let asked = found.findings.iter().filter(|f| f.fixable && body.ids.contains(&f.id));
+    for finding in asked {
+        let release = finding.id.strip_prefix("release:").map(str::parse::<ReleaseId>);
+        if let Some(Ok(release)) = release {
+            app.clean_leftovers(release).await;
+            let text = format!("{}: removed for {}", finding.what, peer.name());
+            app.say(None, LineLevel::Note, "doctor", text);
+        }
+    }
+    Json(examine(app).await).into_response()
+}
+
+async fn examine(app: &Arc<App>) -> Doctor {
+    let mut doctor = Doctor {
+        schema: wire::schema::DOCTOR.to_owned(),
+        app: app.name.clone(),
+        findings: own(app),
+        not_looked: Vec::new(),
+    };
+    backups(app, &mut doctor).await;
+    let state = app.state();
+    if state.kind == AppKind::Compose {
+        if let Some(runs) = runs(&state) {
+            let text =
+                format!("leftovers of releases: {runs} runs, and makes what looks like some");
+            doctor.not_looked.push(text);
+        } else if let Some(found) = app.leftovers().await {
+            host(&mut doctor, found);
+        }
+    }
+    doctor
+}
+
+/// An operation that has not ended: `o41 (deploy)`.
+fn runs(state: &AppState) -> Option<String> {
+    let mut unended = state.operations.iter().filter(|(_, operation)| operation.ended.is_none());
+    unended.next().map(|(id, operation)| format!("{id} ({})", operation.what.as_str()))
+}
+
+fn danger(id: &str, what: String, command: &str) -> Finding {
+    Finding { id: id.to_owned(), what, ours: false, command: command.to_owned(), fixable: false }
+}
+
+/// Backups that are none, and that none has left this host.
+async fn backups(app: &App, doctor: &mut Doctor) {
+    let settings = app.settings();
+    let Some(database) = &settings.database else { return };
+    let listed = match backups::list(&database.backups).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            doctor.not_looked.push(format!("backups: {error}"));
+            return;
+        }
+    };
+    let copied = listed.backups.last().is_some_and(|newest| newest.manifest.copied.is_some());
+    if listed.backups.is_empty() {
+        let text = "there is no backup of the database".to_owned();
+        doctor.findings.push(danger("no-backup", text, "cutover status"));
+    } else if !copied {
+        let text = "no copy of the newest backup has left this host: set backup.copy".to_owned();
+        doctor.findings.push(danger("no-copy", text, "cutover check"));
+    }
+    for broken in listed.broken {
+        let path = broken.folder.display().to_string();
+        doctor.findings.push(Finding {
+            id: format!("backup:{path}"),
+            what: format!("{path} is no backup: {}", broken.why),
+            ours: true,
+            command: format!("ls -la {path}"),
+            fixable: false,
+        });
+    }
+}
+
+/// What the app itself knows.
+fn own(app: &App) -> Vec<Finding> {
+    let (state, mut findings) = (app.state(), Vec::new());
+    if let Some(why) = app.untrusted() {
+        findings.push(danger("journal", why, "cutover status"));
+    }
+    let unrecorded = app.unrecorded();
+    if unrecorded > 0 {
+        let text = format!("{unrecorded} changes are not in the journal: the disk refuses them");
+        findings.push(danger("unrecorded", text, "df -h"));
+    }
+    let gated = app.shared().proxy.gated(&app.name);
+    if gated.hold.is_some() && runs(&state).is_none() {
+        findings.push(Finding {
+            id: "gate".to_owned(),
+            what: "requests are held, and no operation asked for it: its lease ends it by itself"
+                .to_owned(),
+            ours: true,
+            command: "cutover status".to_owned(),
+            fixable: false,
+        });
+    }
+    let newest = app.follow().past.iter().map(|happened| happened.at.0).max();
+    if let Some(ahead) = newest.map(|at| at - now().0).filter(|ahead| *ahead > SKEW_MS) {
+        let text = format!(
+            "the clock went back by {} s: times of the record are ahead of it",
+            ahead / 1_000
+        );
+        findings.push(danger("clock", text, "timedatectl"));
+    }
+    findings
+}
+
+fn host(doctor: &mut Doctor, found: crate::controller::Leftovers) {
+    if let Some(why) = found.no_docker {
+        doctor.not_looked.push(format!("containers and image pins: {why}"));
+    }
+    let mut add = |finding| doctor.findings.push(finding);
+    if found.live_restore == Some(false) {
+        let text = "Docker's live-restore is off: restarting Docker would stop both stacks. Put \
+                    \"live-restore\": true into /etc/docker/daemon.json";
+        add(danger("live-restore", text.to_owned(), "systemctl reload docker"));
+    }
+    for tight in found.tight {
+        let command = if tight.starts_with("disk") { "docker system df" } else { "free -h" };
+        add(danger(&format!("tight:{tight}"), format!("this host is full: {tight}"), command));
+    }
+    for (name, release) in found.strays {
+        add(Finding {
+            id: format!("container:{name}"),
+            what: format!("container {name} of {release} is in no color and gets no traffic"),
+            ours: true,
+            command: format!("docker rm -f {name}"),
+            fixable: false,
+        });
+    }
+    for (release, parts) in found.releases {
+        add(Finding {
+            id: format!("release:{release}"),
+            what: format!("{} of {release}, which is not on record", parts.join(", ")),
+            ours: true,
+            command: String::new(),
+            fixable: true,
+        });
+    }
+    for path in found.foreign {
+        let text = format!("{path} lies in our folder and has no name of ours");
+        add(danger(&format!("path:{path}"), text, &format!("ls -ld {path}")));
+    }
+}

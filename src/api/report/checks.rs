@@ -1,0 +1,93 @@
+//! The five checks after an incident: made now, or taken from what the operation recorded.
+//!
+//! INVARIANT: a check that was not made is not known; it never passes by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cutover_model::{Fact, Happened, Stage};
+
+use super::super::Desk;
+use crate::controller::{App, now};
+use crate::report::{Check, Item, Outcome, Report};
+use crate::text;
+
+/// How much slower than usual is still good.
+const TIMES: u64 = 2;
+
+/// All of them, in their order.
+pub(super) async fn all(
+    desk: &Desk,
+    app: &App,
+    report: &Report,
+    facts: &[Arc<Happened>],
+) -> Vec<Check> {
+    let (health, access) = tokio::join!(health(app), access(desk, app));
+    let core = not_known(Item::Core, "no smoke probe was run: this version runs none");
+    vec![health, core, data(report, facts), speed(desk, app), access]
+}
+
+fn not_known(item: Item, why: &str) -> Check {
+    Check { item, outcome: Outcome::NotKnown, text: why.to_owned(), at: None }
+}
+
+fn made(item: Item, passed: Result<String, String>) -> Check {
+    let (outcome, text) = match passed {
+        Ok(text) => (Outcome::Pass, text),
+        Err(text) => (Outcome::Fail, text),
+    };
+    Check { item, outcome, text, at: Some(now().0) }
+}
+
+fn took(what: &str, took: Duration) -> String {
+    format!("{what}, {}", text::duration(took))
+}
+
+async fn health(app: &App) -> Check {
+    let asked = app.check_health().await;
+    made(Item::Health, asked.map(|(path, time)| took(&format!("{path} answers"), time)))
+}
+
+async fn access(desk: &Desk, app: &App) -> Check {
+    let ports = app.settings().ports.clone();
+    let listen = desk.listen.iter().find(|listen| ports.contains(&listen.port()));
+    // A port that the system chose is not the one of the file.
+    let Some(listen) = listen.or(desk.listen.first()) else {
+        return not_known(Item::Access, "the proxy listens nowhere");
+    };
+    let asked = app.check_access(*listen).await;
+    made(Item::Access, asked.map(|(address, time)| took(&format!("by {address}"), time)))
+}
+
+/// A restore exchanges the names only after its candidate was verified.
+fn data(report: &Report, facts: &[Arc<Happened>]) -> Check {
+    let swapped = facts.iter().find(|happened| {
+        matches!(&happened.fact, Fact::RestoreReached { operation, stage }
+            if *operation == report.operation && *stage == Stage::Swap)
+    });
+    match swapped {
+        Some(happened) => Check {
+            item: Item::Data,
+            outcome: Outcome::Pass,
+            text: "the restored data was verified before it was put in place".to_owned(),
+            at: Some(happened.at.0),
+        },
+        None => not_known(Item::Data, "no integrity query was run: the data was not touched"),
+    }
+}
+
+fn speed(desk: &Desk, app: &App) -> Check {
+    let state = app.state();
+    let usage = desk.figures.usage(&app.name, state.split.leading());
+    let usual = state.serving().and_then(|serving| desk.figures.usual_p99_us(&app.name, serving));
+    let Some(p99) = usage.p99_us else {
+        return not_known(Item::Speed, "no request within the last minute");
+    };
+    let shown = |us: u64| text::duration(Duration::from_micros(us));
+    let Some(usual) = usual else {
+        let text = format!("p99 below {}; the usual is not known yet", shown(p99));
+        return not_known(Item::Speed, &text);
+    };
+    let text = format!("p99 below {} (usual {})", shown(p99), shown(usual));
+    made(Item::Speed, if p99 <= TIMES * usual { Ok(text) } else { Err(text) })
+}

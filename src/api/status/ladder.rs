@@ -1,0 +1,121 @@
+//! How good a rollback of the data would be now, by what is on record: nothing is counted, no
+//! server is asked.
+
+use std::time::Duration;
+
+use cutover_model::AppState;
+
+use super::super::wire::{BackupLine, DataReadiness, Rung};
+use crate::controller::App;
+use crate::host::backups::{self, Listed};
+
+/// How long a disk may take to list backups.
+const LIST: Duration = Duration::from_millis(250);
+
+/// What the folder of backups has; `None`: there is no database, or the disk does not answer.
+pub(super) async fn listed(app: &App) -> Option<Listed> {
+    let home = app.settings().database.as_ref()?.backups.clone();
+    match tokio::time::timeout(LIST, backups::list(&home)).await {
+        Ok(Ok(listed)) => Some(listed),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the backups cannot be listed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The cheapest way back, in the order in which a restore would take it; `None`: not known.
+pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataReadiness> {
+    // The oldest migration that the release did not have is the one to go back before.
+    let to = state.rollback_target();
+    let point = to.and_then(|to| state.points.values().find(|point| point.release > to));
+    if let Some(point) = point {
+        return Some(DataReadiness {
+            rung: Rung::Point,
+            what: format!("restore point before {}", point.release),
+            at: Some(point.at.0),
+            takes_ms: Some(point.took_ms),
+        });
+    }
+    let listed = listed?;
+    Some(match listed.backups.last() {
+        Some(backup) => DataReadiness {
+            rung: Rung::Backup,
+            what: format!("no restore point; backup {}", backup.id()),
+            at: Some(backup.manifest.at.0),
+            takes_ms: None,
+        },
+        None => DataReadiness {
+            rung: Rung::None,
+            what: "NO WAY BACK: no restore point and no backup".to_owned(),
+            at: None,
+            takes_ms: None,
+        },
+    })
+}
+
+/// The newest backup.
+pub(super) fn newest(listed: &Listed) -> BackupLine {
+    let newest = listed.backups.last().map(|backup| &backup.manifest);
+    BackupLine {
+        id: newest.map(|manifest| manifest.id.clone()),
+        at: newest.map(|manifest| manifest.at.0),
+        verified_at: newest.and_then(|manifest| manifest.verified_at).map(|at| at.0),
+        copied_at: newest.and_then(|m| m.copied.as_ref()).map(|(at, _)| at.0),
+        kept: listed.backups.len() as u64,
+        broken: listed.broken.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cutover_model::{
+        Color, Millis, Oid, Point, Release, ReleaseId, ReleaseState, Split, Standing,
+    };
+
+    use super::*;
+
+    fn point(release: u64, at: i64) -> (ReleaseId, Point) {
+        let release = ReleaseId(release);
+        let point = Point {
+            release,
+            name: format!("shop__point_{release}"),
+            database: "shop".into(),
+            oid: Oid(1),
+            at: Millis(at),
+            bytes: 1,
+            took_ms: 3_400,
+        };
+        (release, point)
+    }
+
+    fn proven(id: u64, color: Color) -> (ReleaseId, Standing) {
+        let release = serde_json::from_value::<Release>(serde_json::json!({
+            "id": id, "color": color, "project": "p", "commit": null, "title": "", "images": {},
+            "env_files": {}, "migrations": null, "folder": "", "made_at": 0,
+        }));
+        let standing = Standing {
+            release: release.unwrap(),
+            state: ReleaseState::Warm,
+            proven_at: Some(Millis(1)),
+            rejected_by: None,
+        };
+        (ReleaseId(id), standing)
+    }
+
+    #[test]
+    fn the_rungs_are_taken_in_the_order_of_a_restore() {
+        let mut state = AppState { split: Split::all(Color::Green), ..AppState::default() };
+        assert_eq!(data(&state, None), None, "nothing is known of an app without a database");
+        let none = data(&state, Some(&Listed::default())).unwrap();
+        assert_eq!((none.rung, none.at), (Rung::None, None));
+        state.releases = [proven(5, Color::Blue), proven(7, Color::Green)].into();
+        *state.colors.get_mut(Color::Blue) = Some(ReleaseId(5));
+        *state.colors.get_mut(Color::Green) = Some(ReleaseId(7));
+        state.points = [point(4, 40), point(7, 70), point(8, 80)].into();
+        let found = data(&state, Some(&Listed::default())).unwrap();
+        assert_eq!((found.rung, found.at, found.takes_ms), (Rung::Point, Some(70), Some(3_400)));
+        assert_eq!(found.what, "restore point before r7");
+    }
+}

@@ -1,0 +1,45 @@
+//! How good a rollback of the data would be now: what `status` says of restore points and backups.
+
+use serde::{Deserialize, Serialize};
+
+/// What a rollback of the data would do now, by what is on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataReadiness {
+    /// Which kind of way it is.
+    pub rung: Rung,
+    /// In words.
+    pub what: String,
+    /// The moment whose data it has.
+    pub at: Option<i64>,
+    /// How long it took to make: what a copy of it will take, in milliseconds.
+    pub takes_ms: Option<u64>,
+}
+
+/// The newest backup, and how many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupLine {
+    /// Its id.
+    pub id: Option<String>,
+    /// The moment whose data it has.
+    pub at: Option<i64>,
+    /// When it was read back completely.
+    pub verified_at: Option<i64>,
+    /// When a copy left this host.
+    pub copied_at: Option<i64>,
+    /// How many are kept.
+    pub kept: u64,
+    /// Things in the folder that are no whole backup.
+    pub broken: u64,
+}
+
+/// Kinds of ways back for the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// A restore point.
+    Point,
+    /// A backup.
+    Backup,
+    /// None.
+    None,
+}

@@ -1,0 +1,83 @@
+//! `doctor` and `report` where there are containers, files and commits to look at.
+
+use serde_json::Value;
+
+use crate::harness::daemon::Cutover;
+use crate::harness::engine;
+use crate::harness::stack::Stack;
+
+fn two_releases() -> (Stack, Cutover) {
+    let stack = Stack::copy("plain");
+    let mut cutover = stack.cutover("env_files = [\".env\"]");
+    cutover.serve();
+    cutover.run(&["deploy", "--at-once"]).succeeded();
+    stack.set_variables(&[("STACK_RELEASE", "two"), ("PRICE_MODE", "region")]);
+    stack.commit("Prices per region");
+    cutover.run(&["deploy", "--at-once"]).succeeded();
+    (stack, cutover)
+}
+
+fn json(cutover: &Cutover, words: &[&str]) -> Value {
+    let printed = cutover.run(words).printed;
+    let line = printed.stdout.lines().find(|line| line.starts_with('{')).expect("a JSON line");
+    serde_json::from_str(line).expect("JSON")
+}
+
+fn ids(found: &Value) -> Vec<String> {
+    let findings = found["findings"].as_array().expect("findings").iter();
+    findings.map(|finding| finding["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn doctor_removes_what_is_left_of_an_unknown_release_and_nothing_else() {
+    let (stack, cutover) = two_releases();
+    let app = stack.state().join("apps").join(&stack.project);
+    let kept = |name: &str| app.join("releases").join(name).exists();
+    assert!(!ids(&json(&cutover, &["doctor", "--json"])).contains(&"release:r77".to_owned()));
+
+    std::fs::create_dir_all(app.join("releases/r77")).expect("a folder");
+    std::fs::create_dir_all(app.join("worktrees/r77")).expect("a folder");
+    std::fs::create_dir_all(app.join("releases/theirs")).expect("a folder");
+    let container = stack.color("blue", "web").remove(0);
+    let image = engine::inspect(&container, "{{.Image}}");
+    let labels = ["app", "release", "kind"].map(|key| format!("app.cutover.{key}"));
+    let pin = format!("{}-leftover-pin", stack.project);
+    let values = [stack.project.as_str(), "r77", "pin"];
+    let pairs: Vec<String> =
+        labels.iter().zip(values).map(|(key, value)| format!("{key}={value}")).collect();
+    let mut words = vec!["create", "--name", &pin];
+    pairs.iter().for_each(|pair| words.extend(["--label", pair]));
+    words.extend([image.as_str(), "pin"]);
+    engine::docker(&words).succeeded();
+
+    let ran = cutover.run(&["doctor"]).exits(1);
+    ran.says(&["files, checkout, image pins of r77, which is not on record", "doctor --fix"]);
+    let asked = cutover.run(&["doctor", "--fix"]);
+    assert!(asked.printed.both().contains("add --yes"), "{}", asked.printed.both());
+    assert!(kept("r77"), "nobody said yes");
+    cutover.run(&["doctor", "--fix", "--yes"]).says(&["Removed 1 of 1."]);
+    assert!(!kept("r77") && !app.join("worktrees/r77").exists());
+    assert_ne!(engine::docker(&["inspect", &pin]).code, 0, "its pin is gone");
+    assert!(kept("r1") && kept("r2") && kept("theirs"), "what is known or not ours stays");
+    let left = ids(&json(&cutover, &["doctor", "--json"]));
+    assert!(left.iter().any(|id| id.ends_with("theirs")), "{left:?}");
+    assert!(!left.contains(&"release:r77".to_owned()), "{left:?}");
+}
+
+#[test]
+fn a_report_names_commits_env_keys_images_and_log_lines_of_the_release() {
+    let (_stack, cutover) = two_releases();
+    cutover.run(&["rollback"]).succeeded();
+    let report = json(&cutover, &["report", "--json"]);
+    let commits = report["difference"]["commits"].to_string();
+    assert!(commits.contains("Prices per region"), "{report}");
+    let env = report["difference"]["env"].to_string();
+    assert!(env.contains("PRICE_MODE added") && !env.contains("region"), "{env}");
+    let said = cutover.run(&["report"]).succeeded().printed.stdout;
+    assert!(said.contains("PRICE\\_MODE added"), "{said}");
+    let health = &report["checks"][0];
+    assert_eq!(
+        (health["item"].as_str(), health["outcome"].as_str()),
+        (Some("health"), Some("pass"))
+    );
+}
