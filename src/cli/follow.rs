@@ -82,7 +82,8 @@ pub(super) async fn carry_out(
         session.out.text(&format!("Follow it:  cutover wait {}", done.operation));
         return Ok(Exit::Done);
     }
-    match follow(session, client, done.operation).await? {
+    let until = if rest.ends_with("/abort") { Until::End } else { Until::Halt };
+    match follow_until(session, client, done.operation, until).await? {
         Followed::Left => Ok(Exit::Done),
         Followed::Halted(_) => Ok(Exit::Stuck),
         Followed::Ended(ending) => {
@@ -118,6 +119,24 @@ pub(super) async fn follow(
     client: &Client,
     operation: OperationId,
 ) -> Result<Followed, CliError> {
+    follow_until(session, client, operation, Until::Halt).await
+}
+
+/// How far an operation is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Until it has ended, or waits for a person.
+    Halt,
+    /// Until it has ended: a person has just decided what it waited for.
+    End,
+}
+
+async fn follow_until(
+    session: &Session,
+    client: &Client,
+    operation: OperationId,
+    until: Until,
+) -> Result<Followed, CliError> {
     let path = session.path(&format!("operations/{operation}/follow"));
     let mut lines = client.lines(&path).await?;
     let leave = tokio::signal::ctrl_c();
@@ -127,7 +146,7 @@ pub(super) async fn follow(
         let next = tokio::select! {
             next = lines.next::<Event>() => next,
             // What was read so far is old when more comes at once.
-            () = tokio::time::sleep(QUIET), if halted.is_some() => {
+            () = tokio::time::sleep(QUIET), if halted.is_some() && until == Until::Halt => {
                 return Ok(halted.map_or(Followed::Left, Followed::Halted));
             }
             _ = &mut leave => {

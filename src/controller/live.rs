@@ -72,6 +72,12 @@ impl Live {
         Asked { input, operation, move_number, request }
     }
 
+    /// The number of a move that is made at once.
+    pub(super) fn next_move(&mut self) -> u64 {
+        self.moves = self.moves.max(self.state.moves) + 1;
+        self.moves
+    }
+
     /// It is accepted: its numbers are taken.
     pub(super) fn accept(&mut self, asked: &Asked) {
         self.operations = self.operations.max(asked.operation);

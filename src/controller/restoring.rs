@@ -7,6 +7,7 @@
 //! INVARIANT: no request waits when this returns, and connections to the live database are allowed.
 
 mod exchange;
+mod handing;
 mod planning;
 
 use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side};
@@ -281,6 +282,7 @@ impl App {
                     let stopped = database.stop(&project).await?;
                     say("3/4 exchange", stopped);
                 }
+                self.ready_to_serve(operation, plan).await?;
             }
             Stage::Hold | Stage::Swap | Stage::Open | Stage::Settle => {}
         }
@@ -323,6 +325,10 @@ impl App {
         }
         if let Err(trouble) = database.finish(plan).await {
             self.say(Some(operation), LineLevel::Error, "database", trouble.to_string());
+        }
+        let color = self.state().split.stable;
+        if let Err(why) = self.move_singletons(operation, color).await {
+            self.say(Some(operation), LineLevel::Error, "singletons", why);
         }
         if let Source::Aside { operation } = plan.source {
             // What it had put aside is the live one now.

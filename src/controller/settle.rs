@@ -175,7 +175,7 @@ impl App {
 
     /// Leads the singletons to a color. While the disk takes nothing the move waits, since nothing
     /// is begun that is not written down; it is said once what it waits for.
-    async fn move_singletons(
+    pub(super) async fn move_singletons(
         self: &Arc<Self>,
         operation: OperationId,
         to: Color,

@@ -1,5 +1,6 @@
 //! The database goes back with the release: traffic first, then a plan, a number, the exchange.
 
+mod kills;
 mod shop;
 
 use shop::Shop;

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use cutover_model::restore::Aside;
 use cutover_model::{
-    Actor, AppName, AppState, Fact, Input, LineLevel, Manner, OperationId, RestorePlan, Source,
-    Split, Stage,
+    Actor, AppName, AppState, Fact, LineLevel, OperationId, ReleaseId, RestorePlan, Source, Stage,
 };
 use cutover_proxy::message::{Gate, GateChange, HoldId};
 
@@ -137,9 +136,10 @@ impl App {
         let at = now();
         self.exchanged(operation, plan, counted);
         self.reached(operation, Stage::Open).await?;
+        let served = self.state().serving();
         match self.open_on(operation, plan, left(until)).await {
             Ok(()) => Ok(at),
-            Err(why) => Err(self.exchange_back(operation, plan, database, why).await),
+            Err(why) => Err(self.exchange_back((operation, served), plan, database, why).await),
         }
     }
 
@@ -176,11 +176,7 @@ impl App {
         let state = self.state();
         let standing = state.standing(plan.to).ok_or("the release is not on record any more")?;
         let color = standing.release.color;
-        if state.split != Split::all(color) {
-            let input = Input::Rollback { to: Some(plan.to), manner: Manner::default() };
-            let moved = self.cut_back(input, Actor::daemon(), None).await;
-            moved.map_err(|failure| failure.to_string())?;
-        }
+        self.hand_over(operation, (plan.to, plan.from), &plan.source).await?;
         let Some(target) = self.probe_target(color).await? else { return Ok(()) };
         let mut why = "it did not answer".to_owned();
         let probing = async {
@@ -207,11 +203,17 @@ impl App {
     /// The release that shall serve does not work on the restored data: the names go back.
     async fn exchange_back(
         self: &Arc<Self>,
-        operation: OperationId,
+        (operation, had_traffic): (OperationId, Option<ReleaseId>),
         plan: &RestorePlan,
         database: &Database,
         why: String,
     ) -> Stop {
+        if let Some(from) = plan.from.filter(|_| self.state().serving() == Some(plan.to))
+            && had_traffic == Some(from)
+            && let Err(more) = self.hand_over(operation, (from, None), &plan.source).await
+        {
+            self.say(Some(operation), LineLevel::Error, "traffic", more);
+        }
         let back = database.swap_back(plan).await;
         match back {
             Ok(()) => {

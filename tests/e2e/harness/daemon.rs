@@ -84,9 +84,22 @@ impl Cutover {
             .expect("cutover starts")
     }
 
+    /// Sets a variable for the daemon and the commands from now on, or takes it away.
+    pub(crate) fn variable(&mut self, name: &str, value: Option<&str>) {
+        self.variables.retain(|(known, _)| known != name);
+        if let Some(value) = value {
+            self.variables.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
     /// Starts the daemon and waits until its commands are answered.
     pub(crate) fn serve(&mut self) {
-        self.start_daemon(&[]);
+        self.serve_with(&[]);
+    }
+
+    /// The same with more words behind `serve`.
+    pub(crate) fn serve_with(&mut self, more: &[&str]) {
+        self.start_daemon(more);
         eventually("the daemon answers", Duration::from_secs(30), || {
             if let Some(child) = self.daemon.as_mut()
                 && let Some(status) = child.try_wait().expect("the state of a child")

@@ -1,0 +1,123 @@
+//! kill -9 of the daemon at every stage of a restore: started again it goes on, or is given up;
+//! either way the data is exactly the old or the new, and nobody is left waiting.
+
+use std::time::Duration;
+
+use super::shop::Shop;
+use crate::harness::eventually;
+
+/// Places before the exchange: afterwards a restore can be given up.
+const BEFORE: &[&str] = &[
+    "restore.dump.asked",
+    "backup.dumped",
+    "restore.copy.begun",
+    "restore.built",
+    "restore.stop.begun",
+    "restore.closed",
+];
+
+/// Places from which a restore goes on by itself.
+const ALL: &[&str] = &[
+    "restore.look.begun",
+    "backup.checked",
+    "restore.verified",
+    "restore.exchange.begun",
+    "restore.emptied",
+    "restore.exchange.begun@2",
+    "restore.swapping",
+    "restore.swapped",
+    "restore.check.begun",
+    "restore.settle.begun",
+];
+
+#[test]
+fn a_restore_killed_anywhere_goes_on_to_its_end() {
+    let mut shop = Shop::with_a_bad_migration();
+    let spoilt = shop.fingerprint("shop");
+    for place in ALL {
+        shop.dies_in_a_restore(place);
+        shop.fronted.cutover.serve();
+        let operation = shop.at_rest_after(place);
+        if shop.fingerprint("shop") == spoilt {
+            let events = shop.run(&["events", "--last", "60"]).printed.stdout;
+            panic!("{place}: the old data is not back:\n{events}");
+        }
+        assert!(!shop.has_migration("_note_v2"), "{place}");
+        shop.fronted.serves("v1");
+        shop.run(&["undo", &operation, "--max-loss", "1000000"]).succeeded();
+        shop.fronted.serves("v2");
+        assert_eq!(shop.fingerprint("shop"), spoilt, "{place}: the way back");
+        shop.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
+    let mut shop = Shop::with_a_bad_migration();
+    let spoilt = shop.fingerprint("shop");
+    let before = shop.databases();
+    for place in BEFORE {
+        shop.dies_in_a_restore(place);
+        shop.fronted.cutover.serve_with(&["--wait"]);
+        let operation = shop.waiting_operation(place);
+        shop.run(&["abort", &operation]).succeeded();
+        assert_eq!(shop.at_rest_after(place), operation);
+        assert_eq!(shop.fingerprint("shop"), spoilt, "{place}");
+        assert_eq!(shop.databases(), before, "{place}: something is left");
+        // Traffic went back before anything else, and stays there: it loses nothing.
+        shop.fronted.serves("v1");
+    }
+}
+
+impl Shop {
+    /// Begins a restore with a daemon that dies at this place.
+    fn dies_in_a_restore(&mut self, place: &str) {
+        self.fronted.cutover.stop();
+        self.fronted.cutover.variable("CUTOVER_CRASH", Some(place));
+        self.fronted.cutover.serve();
+        let ran = self.run(&["rollback", "--database", "--max-loss", "1000000"]);
+        assert_eq!(ran.printed.code, 69, "{place} was not reached: {}", ran.printed.both());
+        self.fronted.cutover.kill();
+        self.fronted.cutover.variable("CUTOVER_CRASH", None);
+    }
+
+    /// Waits until no operation runs; the newest restore.
+    fn at_rest_after(&self, place: &str) -> String {
+        eventually(&format!("the end of what died at {place}"), Duration::from_secs(90), || {
+            let status = self.status();
+            status["apps"][0]["running"].as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+        self.assert_at_rest();
+        self.newest_restore()
+    }
+
+    fn waiting_operation(&self, place: &str) -> String {
+        eventually(&format!("{place}: it waits"), Duration::from_secs(30), || {
+            let said = self.run(&["events", "--last", "20"]).printed.stdout;
+            said.contains("waits for a person").then_some(())
+        });
+        self.newest_restore()
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let ran = self.run(&["status", "--json"]);
+        serde_json::from_str(ran.printed.stdout.trim()).unwrap_or_default()
+    }
+
+    /// The number of the newest restore, by the record.
+    fn newest_restore(&self) -> String {
+        let said = self.run(&["events", "--json", "--last", "400"]).printed.stdout;
+        let started = said.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let fact = &event["happened"]["fact"];
+            let is_restore =
+                fact["fact"] == "operation_started" && fact["what"]["kind"] == "restore";
+            is_restore.then(|| event["happened"]["operation"].clone())
+        });
+        let newest = started.last().expect("a restore was begun");
+        match newest.as_u64() {
+            Some(number) => format!("o{number}"),
+            None => newest.as_str().expect("an operation").to_owned(),
+        }
+    }
+}
