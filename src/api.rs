@@ -165,7 +165,8 @@ async fn guard(
     }
     // A person who cuts back, or sends clients away, is never told to wait.
     let path = request.uri().path();
-    let is_cut_back = path.ends_with("/rollback") || path.contains("/maintenance/");
+    let is_cut_back = ["/rollback", "/abort"].iter().any(|end| path.ends_with(end))
+        || path.contains("/maintenance/");
     let pass = rate.take(peer.uid.unwrap_or(u32::MAX), Instant::now());
     if pass == Pass::TooSoon && !is_cut_back {
         let mut answer = problem(wire::ProblemKind::Busy, "too many requests at once", 6);

@@ -84,7 +84,7 @@ impl App {
                 && split.share(claimed) > live.state.split.share(claimed)
             {
                 let why = format!("a deploy is replacing what was in {claimed} at this moment");
-                return Err(Failure::Unknown(why));
+                return Err(Failure::Impossible(why));
             }
             let changes = vec![Change::Split { split: *split, salt: *salt }];
             let app = self.name.clone();

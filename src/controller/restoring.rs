@@ -155,10 +155,11 @@ impl App {
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
             let result = Box::pin(app.stages(operation, &stop)).await;
+            // Who reads that it waits may tell it to go on at once.
+            app.restoring().running = None;
             if let Err(stop) = result {
                 Box::pin(app.end_restore(operation, stop)).await;
             }
-            app.restoring().running = None;
         });
     }
 
@@ -351,7 +352,7 @@ impl App {
         let rows = aside.map_or(0, |aside| aside.rows);
         let before = from.map_or_else(|| "-".to_owned(), |from| format!("{from}{}", label(from)));
         let data = text::day(plan.data_of.0);
-        let mut lines = vec![
+        let lines = [
             format!("DONE ({operation}). Users are on {to}, data of {data}."),
             format!("before      {before}, database of today"),
             format!("now         {to}{}, its images, its env files", label(to)),
@@ -361,12 +362,8 @@ impl App {
                  it first",
                 text::clock(aside.map_or(0, |aside| aside.since.0))
             ),
-            format!("lost rows   cutover db export {operation}"),
-            format!("tidy up     cutover db retire {operation}    only when you are sure"),
+            "kept        cutover db list    until you drop it yourself".to_owned(),
         ];
-        if matches!(plan.source, Source::Aside { .. }) {
-            lines.retain(|line| !line.starts_with("lost rows"));
-        }
         lines.join("\n")
     }
 

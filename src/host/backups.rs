@@ -256,7 +256,7 @@ pub async fn find(home: &Path, id: &str) -> Result<Backup, FilesError> {
     }
     let found = listed.backups.into_iter().find(|backup| backup.manifest.id == id);
     found.ok_or_else(|| {
-        let reason = "there is no such backup: cutover backup list".to_owned();
+        let reason = "there is no such backup".to_owned();
         FilesError::Refused { path: PathBuf::from(id), reason }
     })
 }

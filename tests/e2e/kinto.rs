@@ -75,7 +75,7 @@ impl Kinto {
         let said = self.cutover.run(&["deploy", "--no-traffic"]).succeeded().printed.both();
         let line = said.lines().find(|line| line.contains("migration"));
         let line = line.unwrap_or_else(|| panic!("no word on the migration: {said}"));
-        assert!(line.contains("no restore point yet"), "{line}");
+        assert!(line.contains("there is no restore point"), "{line}");
         self.meets_only("one");
         self.cutover.run(&["shift", "50%"]).succeeded();
         assert_eq!(self.releases().into_iter().collect::<Vec<_>>(), ["one", "two"]);

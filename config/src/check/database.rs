@@ -1,4 +1,4 @@
-//! `[apps.NAME.database]`: where the database is and how it is kept. It has no effect yet.
+//! `[apps.NAME.database]`: where the database is and how it is kept.
 
 use std::path::PathBuf;
 use std::time::Duration;

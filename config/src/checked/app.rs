@@ -34,11 +34,11 @@ pub struct App {
     pub rollout: Rollout,
     /// How long the old color stays up; `None`: until the next deploy. No effect in this version.
     pub keep_warm: Option<Duration>,
-    /// Its database; has no effect in this version.
+    /// Its database.
     pub database: Option<Database>,
-    /// Queries that say whether its data is whole; no effect in this version.
+    /// Queries that say whether its data is whole.
     pub integrity: Vec<Integrity>,
-    /// What has to work on a color before and after traffic moves; no effect in this version.
+    /// What has to work on a color before and after traffic moves.
     pub smoke: Vec<Smoke>,
     /// Has no effect in this version.
     pub contacts: Vec<Contact>,

@@ -60,9 +60,9 @@ section! {
         rollout: RawRollout,
         /// What a deploy runs once.
         migrations: RawMigrations,
-        /// The database (accepted, has no effect in this version).
+        /// The database.
         database: RawDatabase,
-        /// Queries that say whether the data is whole (accepted, have no effect in this version).
+        /// Queries that say whether the data is whole.
         integrity: Vec<At<RawIntegrity>>,
         /// What has to work on a color (accepted, has no effect in this version).
         smoke: Vec<At<RawSmoke>>,

@@ -12,7 +12,7 @@ use crate::scalar::{FilePath, Hidden, Span, Target};
 use crate::tree::{Node, Value};
 
 section! {
-    /// The database (accepted, has no effect in this version).
+    /// The database.
     RawDatabase {
         /// The shared service that runs it; or else `host`.
         service: String,
@@ -88,7 +88,7 @@ section! {
 }
 
 section! {
-    /// A query that says whether the data is whole (accepted, has no effect in this version).
+    /// A query that says whether the data is whole.
     RawIntegrity {
         /// Its name in messages.
         #[schemars(required)]

@@ -138,7 +138,7 @@ fn steps(whole: &mut String, plan: &RestorePlanned) {
     );
     line(whole, &exchange);
     line(whole, &format!("   4  check {serves} on the old data, let requests go"));
-    line(whole, &format!("Until you retire {} all of it can be undone.", plan.aside));
+    line(whole, &format!("As long as {} is kept all of it can be undone.", plan.aside));
 }
 
 /// What is asked when the plan was shown.

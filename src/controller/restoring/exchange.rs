@@ -61,6 +61,12 @@ impl App {
         };
         let until = Instant::now() + most;
         let result = self.while_held((operation, before), plan, database, (&hold, until)).await;
+        if result.is_err()
+            && let Err(trouble) = database.recover(plan).await
+        {
+            // Requests would meet a closed database: the lease ends the hold if this stays so.
+            self.say(Some(operation), LineLevel::Error, "database", trouble.to_string());
+        }
         let paused = match &result {
             Ok(_) => Ok(()),
             // Nothing was exchanged, or it was exchanged back: who was paused goes on.

@@ -276,7 +276,7 @@ impl App {
             });
         }
         if let (Data::Backup(id), true) = (data, ways.is_empty()) {
-            return Err(Stop::Refused(format!("there is no backup {id}: cutover backup list")));
+            return Err(Stop::Refused(format!("there is no backup {id}")));
         }
         Ok(ways)
     }
