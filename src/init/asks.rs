@@ -53,7 +53,8 @@ fn migrations(proposal: &mut Proposal, stack: &Stack, findings: &Findings) {
         Some(MigrationsGuess { service: service.clone(), command: tool.command.to_owned() });
     let text = format!(
         "Migrations: {} is there, no start command runs it. A deploy will run \"{}\" once, in \
-         {service}, before the new release gets traffic (without [apps.NAME.database] no restore point is made). \
+         {service}, before the new release gets traffic (without \
+         [apps.NAME.database] no restore point is made). \
          Right?",
         tool.found, tool.command
     );

@@ -44,6 +44,15 @@ fn an_undone_restore_is_exactly_what_was_before() {
     shop.run(&["undo", &operation, "--max-loss", "1000000"]).succeeded();
     shop.fronted.serves("v2");
     assert_eq!(shop.fingerprint("shop"), before);
+    // And again, with clients: the release that comes back is ready before any of them waits.
+    let ran = shop.run(&["rollback", "--database", "--max-loss", "1000000"]).succeeded();
+    let operation = crate::harness::fronted::operation_of(&ran.printed.both());
+    let load = shop.fronted.load(50, 100);
+    load.wait_for(100);
+    shop.run(&["undo", &operation, "--max-loss", "1000000"]).succeeded();
+    load.wait_for(100);
+    load.stop().assert_none_failed();
+    shop.fronted.serves("v2");
     shop.assert_at_rest();
 }
 
