@@ -20,7 +20,7 @@ pub use refusal::{Refusal, Way};
 
 use crate::fact::{AppKind, Ending, OperationKind, Step};
 use crate::release::{Measured, ReleaseState, Standing};
-use crate::restore::{Aside, Point, Restore};
+use crate::restore::{Aside, Point, Restore, Source};
 use crate::split::ByColor;
 use crate::{Actor, Closure, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
@@ -211,6 +211,18 @@ impl AppState {
             .rev()
             .find(|s| s.is_trusted() && Some(s.release.id) != serving)
             .map(|s| s.release.id)
+    }
+
+    /// Restore points beyond the newest ones, oldest first; one that a restore uses now is kept.
+    #[must_use]
+    pub fn old_points(&self, kept: usize) -> Vec<ReleaseId> {
+        let is_used = |release: ReleaseId| {
+            let source = Source::Point { release };
+            self.restores.values().any(|restore| restore.plan.source == source)
+        };
+        let beyond = self.points.len().saturating_sub(kept);
+        let oldest = self.points.keys().copied().take(beyond);
+        oldest.filter(|release| !is_used(*release)).collect()
     }
 
     /// The operation that runs, other than traffic moves that only wait for a drain.

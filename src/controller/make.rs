@@ -107,6 +107,7 @@ impl App {
         };
         self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
         self.let_old_releases_go().await;
+        self.let_old_points_go(operation).await;
     }
 
     /// Folders, worktrees and images of releases beyond the newest ones that have no stack.

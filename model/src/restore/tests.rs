@@ -96,3 +96,25 @@ fn the_way_back_takes_what_was_put_aside_without_a_copy() {
     let swap = [Stage::Preflight, Stage::Stop, Stage::Hold, Stage::Swap, Stage::Open];
     assert_eq!(stages[..5], swap);
 }
+
+#[test]
+fn old_points_go_but_for_one_that_is_in_use() {
+    let mut state = crate::AppState::default();
+    for number in 1..=5 {
+        let made = Point {
+            release: ReleaseId(number),
+            name: format!("shop__point_r{number}"),
+            database: "shop".into(),
+            oid: NEW,
+            at: Millis(0),
+            bytes: 0,
+            took_ms: 0,
+        };
+        state.points.insert(ReleaseId(number), made);
+    }
+    assert_eq!(state.old_points(3), [ReleaseId(1), ReleaseId(2)]);
+    assert!(state.old_points(5).is_empty());
+    let plan = plan(Source::Point { release: ReleaseId(1) });
+    state.restores.insert(OperationId(9), Restore { plan, stage: None, halted: None });
+    assert_eq!(state.old_points(3), [ReleaseId(2)]);
+}

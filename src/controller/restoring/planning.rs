@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cutover_model::restore::{ACCEPTED_FOR_MS, Certainty, Loss};
 use cutover_model::{
-    Actor, AppState, Input, Millis, OperationId, OperationKind, ReleaseId, RestorePlan, Source,
+    Actor, AppState, Fact, Input, LineLevel, Millis, OperationId, OperationKind, ReleaseId,
+    RestorePlan, Source,
 };
 
 use super::super::{Answer, App, Failure, now};
@@ -20,6 +21,9 @@ use crate::text;
 
 /// Plans that are kept for an acceptance: one person looks at few at a time.
 const SHOWN: usize = 8;
+
+/// Restore points that are kept: those of the newest deploys with a migration.
+const POINTS_KEPT: usize = 3;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +107,23 @@ impl App {
         }
         restoring.shown.push(shown);
         Ok(planned)
+    }
+
+    /// Restore points beyond the newest ones are dropped: each is a copy of the whole database.
+    pub(in crate::controller) async fn let_old_points_go(&self, operation: OperationId) {
+        for release in self.state().old_points(POINTS_KEPT) {
+            let gone = match self.database(operation).await {
+                Ok(database) => database.drop_point(release).await.map_err(Stop::from),
+                Err(stop) => Err(stop),
+            };
+            match gone {
+                Ok(()) => self.note(&Actor::daemon(), vec![Fact::PointGone { release }]),
+                Err(stop) => {
+                    let text = format!("the restore point before {release} is still there: {stop}");
+                    return self.say(Some(operation), LineLevel::Note, "restore point", text);
+                }
+            }
+        }
     }
 
     /// The live database and what is kept beside it.

@@ -174,6 +174,17 @@ impl Database {
         })
     }
 
+    /// Drops a restore point; gone already is success.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn drop_point(&self, release: ReleaseId) -> Result<(), Trouble> {
+        let session = self.session().await?;
+        let live = &self.settings.name;
+        let name = live.point(release);
+        Ok(claims::drop_ours(&session, &self.server.installation, &name, live).await?)
+    }
+
     /// A superuser gives everything back to whom it belonged; another role makes it the owner's.
     async fn owners(&self, session: &Session, live: &DatabaseFacts) -> Result<Owners, Trouble> {
         match facts::server(session).await?.role.superuser {
