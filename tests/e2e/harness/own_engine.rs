@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ pub(crate) enum LiveRestore {
 pub(crate) struct OwnEngine {
     folder: TempDir,
     namespace: String,
+    /// Our end of the pair.
+    link: String,
     daemon: Option<Child>,
     restore: LiveRestore,
     /// The address inside, which the test can reach.
@@ -36,11 +39,13 @@ impl OwnEngine {
         let folder =
             tempfile::Builder::new().prefix("cutover-engine-").tempdir().expect("a folder");
         let namespace = ports::project_name("net");
-        let number = std::process::id();
+        // A second one in this process must not get the names of the first.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id() * 8 + STARTED.fetch_add(1, Ordering::Relaxed) % 8;
         let (third, fourth) = ((number / 64 % 250) as u8, (number % 64 * 4) as u8);
         let address = std::net::Ipv4Addr::new(10, 213, third, fourth + 2);
         let outside = std::net::Ipv4Addr::new(10, 213, third, fourth + 1);
-        let (here, there) = (format!("cth{number}"), format!("ctt{number}"));
+        let (here, there) = (format!("cth{number:x}"), format!("ctt{number:x}"));
         ip(&["netns", "add", &namespace]);
         ip(&["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", &namespace]);
         ip(&["addr", "add", &format!("{outside}/30"), "dev", &here]);
@@ -49,7 +54,8 @@ impl OwnEngine {
         ip(&["-n", &namespace, "link", "set", &there, "up"]);
         ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         let socket = folder.path().join("docker.sock");
-        let mut own = Self { folder, namespace, daemon: None, restore, address, socket };
+        let link = here;
+        let mut own = Self { folder, namespace, link, daemon: None, restore, address, socket };
         own.launch();
         own
     }
@@ -151,6 +157,8 @@ impl Drop for OwnEngine {
         {
             engine::run("umount", &["-l", place], "/".as_ref());
         }
+        // With its namespace the pair would go at some later time.
+        engine::run("ip", &["link", "del", &self.link], "/".as_ref());
         engine::run("ip", &["netns", "del", &self.namespace], "/".as_ref());
     }
 }
