@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use cutover_model::OperationId;
 use cutover_model::restore::{Certainty, Loss};
+use cutover_model::{OperationId, Source};
 
 use super::peer::Peer;
 use super::wire::{self, DataAsk, ProblemKind, Rows};
@@ -39,6 +39,7 @@ fn shown(app: cutover_model::AppName, planned: Planned) -> wire::RestorePlanned 
     wire::RestorePlanned {
         schema: wire::schema::RESTORE_PLAN.to_owned(),
         app,
+        is_way_back: matches!(plan.source, Source::Aside { .. }),
         database: plan.database,
         bytes,
         to: plan.to,

@@ -42,6 +42,9 @@ pub struct RestorePlanned {
     pub database: String,
     /// Its size in bytes, when known.
     pub bytes: Option<u64>,
+    /// Whether it is the undoing of a restore: nothing is dumped or copied then.
+    #[serde(default)]
+    pub is_way_back: bool,
     /// The release that serves on the restored data.
     pub to: ReleaseId,
     /// The release whose containers are stopped for it.

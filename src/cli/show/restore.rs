@@ -26,8 +26,9 @@ pub(in crate::cli) fn restore_plan(plan: &RestorePlanned, clock: &Clock) -> Stri
     line(&mut whole, &format!("{first} Nothing has happened yet.\n"));
     ways(&mut whole, plan);
     losses(&mut whole, plan, clock);
+    let dump = if plan.is_way_back { "" } else { "; a dump" };
     let size = plan.bytes.map_or(String::new(), |bytes| format!(", {}", text::size(bytes)));
-    line(&mut whole, &format!("Kept: today's database as {}{size}; a dump.", plan.aside));
+    line(&mut whole, &format!("Kept: today's database as {}{size}{dump}.", plan.aside));
     line(
         &mut whole,
         "Outside the database and NOT undone: mails sent, payments taken, files in volumes.\n",
@@ -131,13 +132,26 @@ fn steps(whole: &mut String, plan: &RestorePlanned) {
     let hold = text::duration(Duration::from_millis(plan.max_hold_ms));
     let stopped = plan.from.map_or(String::new(), |from| format!("{from} stopped; "));
     let serves = plan.to;
-    line(whole, "   1  dump today's data                              the site keeps serving");
-    line(whole, "   2  make the copy, check it                        the site keeps serving");
+    let first = match plan.is_way_back {
+        true => 1,
+        false => {
+            line(
+                whole,
+                "   1  dump today's data                              the site keeps serving",
+            );
+            line(
+                whole,
+                "   2  make the copy, check it                        the site keeps serving",
+            );
+            3
+        }
+    };
     let exchange = format!(
-        "   3  {stopped}requests wait, names exchanged: given up after {hold} with nothing changed"
+        "   {first}  {stopped}requests wait, names exchanged: given up after {hold} with nothing changed"
     );
     line(whole, &exchange);
-    line(whole, &format!("   4  check {serves} on the old data, let requests go"));
+    let last = first + 1;
+    line(whole, &format!("   {last}  check {serves} on the old data, let requests go"));
     line(whole, &format!("As long as {} is kept all of it can be undone.", plan.aside));
 }
 

@@ -236,9 +236,10 @@ impl Database {
         match &backup.manifest.form {
             Form::Custom => Ok(backup.archive()),
             Form::Age { .. } => Err(Trouble::Refused(format!(
-                "{} is encrypted, and its key is not here: decrypt it (age -d), then cutover \
-                 backup import FILE",
-                backup.id()
+                "{} is encrypted, and its key is not here. Taking a decrypted one back in is not \
+                 built yet: {} (age -d, then pg_restore into a database beside the live one)",
+                backup.id(),
+                backup.archive().display()
             ))),
         }
     }
