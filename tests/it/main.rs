@@ -9,6 +9,7 @@ mod full_disk;
 mod gate;
 mod init;
 mod ports;
+mod proofs;
 mod reload;
 mod report;
 mod tidy;

@@ -42,11 +42,11 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("proxy", &[]),
 ];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn rust_files() -> Vec<PathBuf> {
+pub(crate) fn rust_files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in ["src", "model", "proxy", "config", "tests", "benches", "examples/shop/app/src"] {
         collect(&root().join(folder), &mut found);
@@ -67,7 +67,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 

@@ -147,7 +147,8 @@ fn steps(whole: &mut String, plan: &RestorePlanned) {
         }
     };
     let exchange = format!(
-        "   {first}  {stopped}requests wait, names exchanged: given up after {hold} with nothing changed"
+        "   {first}  {stopped}requests wait, names exchanged: given up after {hold} with nothing \
+         changed"
     );
     line(whole, &exchange);
     let last = first + 1;
