@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::host::StackSettings;
+use crate::host::probe::smoke::Smoke;
 use crate::journal::Journal;
 use crate::journal::weights::Weights;
 use crate::reconciler::database::DatabaseSettings;
@@ -56,8 +57,8 @@ pub use ports::Carried;
 pub use remaking::Preview;
 pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
 
-pub use crate::reconciler::Leftovers;
 pub use crate::reconciler::{Again, Mode, Tree};
+pub use crate::reconciler::{Checked, Leftovers};
 
 use live::Live;
 use mailbox::{Message, Room};
@@ -84,6 +85,8 @@ pub struct AppSettings {
     pub max_error_rate: Weight,
     /// The readiness probe.
     pub probe: ProbeSettings,
+    /// What has to work on a color.
+    pub smoke: Vec<Smoke>,
     /// The migration command.
     pub migration: Option<MigrationSettings>,
     /// The database that is rolled back with the app.

@@ -7,6 +7,7 @@
 
 mod adopting;
 mod assembling;
+mod checking;
 pub mod database;
 mod drifting;
 mod leftovers;
@@ -20,6 +21,7 @@ mod tending;
 
 pub use adopting::Running;
 pub use assembling::Missing;
+pub use checking::{Checked, Outcome, ProbeTarget, Proved, ask_once, smoke};
 use database::Database;
 pub use drifting::{Drift, Expected};
 pub use leftovers::{Found as Leftovers, Known};
@@ -27,7 +29,6 @@ pub use making::Rejected;
 pub use tending::{Tended, Unserved, View};
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use cutover_model::{
@@ -39,7 +40,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::adopt::Published;
 use crate::host::docker::{Events, Watch};
 use crate::host::env::EnvDiff;
-use crate::host::{Endpoint, StackSettings, probe};
+use crate::host::probe::smoke::Smoke;
+use crate::host::{Endpoint, StackSettings};
 
 /// Runs plans.
 #[derive(Debug, Clone, Default)]
@@ -76,27 +78,6 @@ pub enum Again {
     Allowed,
 }
 
-/// Where a readiness probe goes.
-#[derive(Debug, Clone)]
-pub struct ProbeTarget {
-    /// The color's own address at the proxy.
-    pub address: SocketAddr,
-    /// The host to ask for.
-    pub host: Option<String>,
-    /// The path.
-    pub path: String,
-    /// The statuses that pass.
-    pub expect: Vec<std::ops::RangeInclusive<u16>>,
-    /// How many failures are put up with.
-    pub attempts: u32,
-    /// How many passes in a row are wanted.
-    pub passes: u32,
-    /// Between two tries.
-    pub interval: Duration,
-    /// How long one try may take.
-    pub timeout: Duration,
-}
-
 /// What the actions of one plan hand on to each other.
 #[derive(Debug)]
 pub struct Work {
@@ -116,10 +97,14 @@ pub struct Work {
     pub rejected: Vec<(ReleaseId, Option<String>)>,
     /// The migration: service and command.
     pub migration: Option<(ServiceName, Vec<String>)>,
-    /// The database, for a restore point.
+    /// The database, for a restore point and for integrity queries.
     pub database: Option<Database>,
     /// Where to probe.
     pub probe: Option<ProbeTarget>,
+    /// What has to work before a deploy gets a user.
+    pub smoke: Vec<Smoke>,
+    /// Integrity queries that did not pass before anything of the release ran.
+    pub wrong_before: Vec<String>,
     /// The records of the releases that parts are taken from.
     pub known: BTreeMap<ReleaseId, Release>,
     /// Whether a restore point was made.
@@ -144,6 +129,8 @@ impl Work {
             migration: None,
             database: None,
             probe: None,
+            smoke: Vec::new(),
+            wrong_before: Vec::new(),
             known: BTreeMap::new(),
             has_point: false,
             moved_singletons: false,
@@ -247,15 +234,6 @@ pub enum Stopped {
     /// Nobody listens any more: the daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
-}
-
-/// Asks a color once, on the path that traffic takes; how long the answer took.
-///
-/// # Errors
-/// What it answered instead.
-pub async fn ask_once(target: &ProbeTarget) -> Result<Duration, String> {
-    let passed = probe::probe_once(&perform::probe_spec(target)).await;
-    passed.map(|passed| passed.latency).map_err(|error| error.to_string())
 }
 
 impl Reconciler {

@@ -170,11 +170,13 @@ impl App {
             // It may be known already; it never changes while the daemon runs.
             drop(self.operators_project.set(project));
         }
-        if migration == Migration::AfterPoint {
-            let database = self.database(operation).await;
-            work.database = Some(database.map_err(|stop| stop.to_string())?);
-        }
+        work.database = match self.database(operation).await {
+            Ok(database) => Some(database),
+            Err(stop) if migration == Migration::AfterPoint => return Err(stop.to_string()),
+            Err(_) => None,
+        };
         work.probe = self.probe_target(color).await?;
+        work.smoke.clone_from(&settings.smoke);
         let result = match self.drive(operation, reconciler, &stack, &after, &mut work).await {
             Ok(_) => self.begin_traffic(operation, release, deploy.settle).await,
             Err(stopped) => Err(stopped.to_string()),

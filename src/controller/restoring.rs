@@ -335,6 +335,8 @@ impl App {
             // What it had put aside is the live one now.
             self.note(&Actor::daemon(), vec![Fact::AsideGone { operation }]);
         }
+        let serves = self.state().standing(plan.to).map_or(color, |s| s.release.color);
+        self.say_check(operation, (plan.to, serves), "4/4 check").await;
         self.say(Some(operation), LineLevel::Step, "", self.restored_text(operation, plan));
         let ended = Fact::OperationEnded { operation, ending: Ending::Done };
         self.note(&Actor::daemon(), vec![ended]);

@@ -5,6 +5,8 @@
 //! INVARIANT: singletons are led by the state at the moment of acting, not by the operation that
 //! asked: of two quick moves the later one wins.
 
+mod checking;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use cutover_proxy::message::{Drain, Rest};
 
 use super::App;
 use super::remaking::parts_of;
-use crate::reconciler::{Stopped, Work, ask_once};
+use crate::reconciler::{Stopped, Work};
 
 /// How long a disk that takes nothing is left alone before the singletons are tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -38,39 +40,6 @@ impl App {
             let ended = Fact::OperationEnded { operation, ending };
             app.note(&Actor::daemon(), vec![ended]);
         });
-    }
-
-    /// After a rollback: whether the release that got the traffic answers, and what did not move.
-    pub(super) async fn check_rollback(&self, operation: OperationId) {
-        let state = self.state();
-        let what = state.operations.get(&operation).map(|operation| &operation.what);
-        let (to, from) = match what {
-            Some(OperationKind::Rollback { to, from, .. }) => (to, from),
-            Some(OperationKind::Remake { release, from, .. }) => (release, from),
-            _ => return,
-        };
-        let color = state.standing(*to).map_or(state.split.leading(), |s| s.release.color);
-        let probe = match self.probe_target(color).await {
-            Ok(target) => target,
-            Err(why) => return tracing::warn!(%why, "a rollback is not checked"),
-        };
-        if let Some(target) = probe {
-            let (level, text) = match ask_once(&target).await {
-                Ok(took) => (
-                    LineLevel::Step,
-                    format!("{to}: {} answers, {} ms", target.path, took.as_millis()),
-                ),
-                Err(why) => (LineLevel::Error, format!("{to} does not answer as it should: {why}")),
-            };
-            self.say(Some(operation), level, "check", text);
-        }
-        self.keep_code(operation, *from).await;
-        let has_shared = self.stack().is_some_and(|stack| !stack.shared.is_empty());
-        if let (true, Some(from)) = (has_shared, from) {
-            let text =
-                format!("only traffic moved: {from}'s rows and migrations stay in the database");
-            self.say(Some(operation), LineLevel::Note, "", text);
-        }
     }
 
     /// The same, in the caller's time.

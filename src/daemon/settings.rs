@@ -17,6 +17,7 @@ use cutover_proxy::message::{
 use cutover_proxy::{Cidr, Connections, ProxySettings};
 
 use crate::controller::{AppSettings, Carried, MigrationSettings, Prepared, ProbeSettings};
+use crate::host::probe::smoke::{Smoke, SmokeKind};
 use crate::host::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClass};
 
 /// What the data plane is told.
@@ -88,6 +89,7 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
         steps: app.rollout.steps.iter().map(step).collect(),
         max_error_rate: app.rollout.max_error_rate,
         probe: probe(&app.probe),
+        smoke: app.smoke.iter().map(|from| smoke(from, folder)).collect(),
         migration,
         database: database::database(config, name, app),
         drain: config.proxy.drain_deadline,
@@ -119,6 +121,21 @@ fn probe(from: &config::Probe) -> ProbeSettings {
         interval: from.interval,
         timeout: from.timeout,
     }
+}
+
+fn smoke(from: &config::Smoke, folder: &Path) -> Smoke {
+    let kind = match &from.kind {
+        config::SmokeKind::Http { path, host, expect, body } => SmokeKind::Http {
+            path: path.clone(),
+            host: host.as_ref().map(|host| host.as_str().to_owned()),
+            expect: expect.iter().map(|range| range.first..=range.last).collect(),
+            body: body.clone(),
+        },
+        config::SmokeKind::Command(words) => {
+            SmokeKind::Command { words: words.clone(), folder: folder.to_owned() }
+        }
+    };
+    Smoke { name: from.name.clone(), kind, timeout: from.timeout }
 }
 
 fn spec(config: &Config, name: &AppName, app: &config::App) -> AppSpec {

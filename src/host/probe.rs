@@ -2,7 +2,9 @@
 //!
 //! Asks exactly the address it is given, with the `Host` that traffic carries, on a connection of
 //! its own each time, so that it takes the path that the traffic takes. It follows no redirect and
-//! reads no more of the body than it needs for a reason.
+//! reads no more of the body than it needs for a reason, or to find a text in it.
+
+pub mod smoke;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -20,6 +23,8 @@ use super::process::escape;
 const BETWEEN_PASSES: Duration = Duration::from_secs(1);
 /// How much of a failing answer's body is shown.
 const SHOWN: usize = 200;
+/// How much of a body is searched for a text: more than any page that is made for people.
+const SEARCHED: usize = 4 * 1024 * 1024;
 
 /// What to ask, and what counts as ready.
 #[derive(Debug, Clone)]
@@ -34,6 +39,8 @@ pub struct ProbeSpec {
     pub headers: Vec<(String, String)>,
     /// The statuses that pass.
     pub expect: Vec<RangeInclusive<u16>>,
+    /// A text that the body of an answer that passes has to hold.
+    pub body: Option<String>,
     /// How many passes in a row are needed.
     pub passes: u32,
     /// How many failures are put up with.
@@ -163,7 +170,10 @@ async fn exchange(spec: &ProbeSpec) -> Result<(), Failure> {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
         if spec.expect.iter().any(|passes| passes.contains(&status.as_u16())) {
-            return Ok(());
+            return match &spec.body {
+                Some(wanted) => find(response.into_body(), wanted).await,
+                None => Ok(()),
+            };
         }
         let mut body = response.into_body();
         let first = body.frame().await.and_then(Result::ok).and_then(|f| f.into_data().ok());
@@ -184,6 +194,22 @@ async fn exchange(spec: &ProbeSpec) -> Result<(), Failure> {
             (Err(Failure::Reason(_)), Err(error)) => Err(broken(error)),
             (result, _) => result,
         },
+    }
+}
+
+/// Whether a body holds a text.
+async fn find(body: Incoming, wanted: &str) -> Result<(), Failure> {
+    let read = Limited::new(body, SEARCHED).collect().await;
+    let bytes = match read {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return Err(Failure::Reason(format!("its body cannot be read: {error}"))),
+    };
+    match String::from_utf8_lossy(&bytes).contains(wanted) {
+        true => Ok(()),
+        false => {
+            let start = one_line(&bytes[..bytes.len().min(SHOWN)]);
+            Err(Failure::Reason(format!("the answer does not hold \"{wanted}\": {start}")))
+        }
     }
 }
 
@@ -232,6 +258,7 @@ mod tests {
             path: "/health".to_owned(),
             headers: Vec::new(),
             expect: vec![200..=399],
+            body: None,
             passes: 2,
             attempts: 3,
             interval: Duration::from_millis(1),
@@ -266,6 +293,22 @@ mod tests {
         let error = probe(&spec(address)).await.expect_err("fails").to_string();
         assert!(error.contains("failed 3 times"), "{error}");
         assert!(error.ends_with("500 Internal Server Error: no \\u{1b}[db up"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_body_without_the_wanted_text_does_not_pass() {
+        let answers = [
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nThe Shop!",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nOops!",
+            "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nThe Shop",
+        ];
+        let address = server(Box::leak(Box::new(answers))).await;
+        let spec = ProbeSpec { body: Some("Shop".to_owned()), ..spec(address) };
+        probe_once(&spec).await.expect("it is there");
+        let error = probe_once(&spec).await.expect_err("it is not").to_string();
+        assert!(error.ends_with("the answer does not hold \"Shop\": Oops!"), "{error}");
+        let error = probe_once(&spec).await.expect_err("cut short").to_string();
+        assert!(error.contains("its body cannot be read"), "{error}");
     }
 
     #[tokio::test]

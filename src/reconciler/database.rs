@@ -3,6 +3,7 @@
 //! One value for one operation; it holds no session and no state between calls, and each call looks
 //! first and may run twice. It decides nothing and knows no traffic.
 
+mod asking;
 mod building;
 mod counting;
 mod stacks;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cutover_model::{Action, Color, LineLevel, ReleaseId};
 use tokio::sync::mpsc;
 
-use super::{ProbeTarget, Report, Work, assembling, looking, making, migrating};
+use super::{ProbeTarget, Report, Work, assembling, checking, looking, making, migrating};
 use crate::host::compose::{self, ColoredStack, Compose};
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::redact::Secrets;
@@ -84,7 +84,7 @@ async fn act(
             Box::pin(start(settings, *release, Phase::Lasting, work)).await
         }
         Action::Wake { release, color } => Box::pin(wake(settings, *release, *color, work)).await,
-        Action::Probe { color, .. } => Box::pin(ready(settings, *color, work)).await,
+        Action::Probe { color, .. } => Box::pin(ready(settings, *color, work, reports)).await,
         Action::MoveSingletons { from, to } => {
             Box::pin(move_singletons(settings, *from, *to, work)).await
         }
@@ -169,6 +169,8 @@ async fn share(settings: &StackSettings, color: Color, work: &mut Work) -> Text 
     // What a migration of this release adds is told from what is there now.
     if work.made.stack.is_some() {
         work.made.migrations = migrating::applied(&docker, &stack).await;
+        // And what was wrong with the data already is not held against it.
+        work.wrong_before = checking::wrong(work.database.as_ref()).await;
     }
     let drift = shared::drift(&docker, &compose, &stack).await.map_err(text)?;
     let seen: Vec<String> =
@@ -271,6 +273,7 @@ pub(super) fn probe_spec(target: &ProbeTarget) -> probe::ProbeSpec {
         path: target.path.clone(),
         headers: Vec::new(),
         expect: target.expect.clone(),
+        body: None,
         passes: target.passes,
         attempts: target.attempts,
         interval: target.interval,
@@ -302,14 +305,22 @@ async fn refuse_other_images(
     }
 }
 
-async fn ready(settings: &StackSettings, color: Color, work: &Work) -> Text {
+async fn ready(
+    settings: &StackSettings,
+    color: Color,
+    work: &Work,
+    reports: &mpsc::Sender<Report>,
+) -> Text {
     refuse_other_images(settings, color, work).await?;
     let Some(target) = &work.probe else { return Ok(None) };
     match probe::probe(&probe_spec(target)).await {
-        Ok(_) => Ok(Some(format!(
-            "{color}: {} answered {} times in a row; no user on it yet",
-            target.path, target.passes
-        ))),
+        Ok(_) => {
+            let proved = Box::pin(checking::ready(color, work, target, reports)).await?;
+            Ok(Some(format!(
+                "{color}: {} answered {} times in a row{proved}; no user on it yet",
+                target.path, target.passes
+            )))
+        }
         Err(error) => {
             let log = looking::last_lines(settings, color, work).await;
             Err(format!("{color} does not become ready: {error}{log}"))

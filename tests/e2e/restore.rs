@@ -16,6 +16,7 @@ fn rollback_with_the_database_from_the_restore_point_fails_no_request() {
 
     let ran = shop.run(&["rollback", "--database", "--max-loss", "1000000"]).succeeded();
     ran.clone().says(&["1/4 dump", "2/4 copy", "3/4 exchange", "exchanged.", "0 failed", "DONE"]);
+    ran.clone().says(&["4/4 check", "integrity 1 of 1"]);
     load.wait_for(400);
     let records = load.stop();
     records.assert_none_failed();

@@ -1,12 +1,11 @@
-//! `[[apps.NAME.integrity]]` and `[[apps.NAME.smoke]]`: what proves that an app works. They have no
-//! effect yet.
+//! `[[apps.NAME.integrity]]` and `[[apps.NAME.smoke]]`: what proves that an app works.
 //!
 //! Names are what messages and reports call a check by, so each list has every name once.
 
 use std::time::Duration;
 
 use super::compose::words;
-use super::{deadline, no_effect};
+use super::deadline;
 use crate::checked::{Expected, Integrity, Smoke, SmokeKind, StatusRange};
 use crate::problem::Sink;
 use crate::raw::{RawIntegrity, RawSmoke};
@@ -55,7 +54,6 @@ fn query(at: &At<RawIntegrity>, sink: &mut Sink) -> Option<Integrity> {
 /// Checks the smoke probes.
 pub(super) fn smoke(list: Option<&At<Vec<At<RawSmoke>>>>, sink: &mut Sink) -> Vec<Smoke> {
     let Some(list) = list else { return Vec::new() };
-    no_effect(list, "a color is asked by its readiness probe only", sink);
     unique(list.value.iter().filter_map(|at| at.value.name.as_ref()), sink);
     list.value.iter().filter_map(|at| probe(at, sink)).collect()
 }

@@ -64,7 +64,7 @@ section! {
         database: RawDatabase,
         /// Queries that say whether the data is whole.
         integrity: Vec<At<RawIntegrity>>,
-        /// What has to work on a color (accepted, has no effect in this version).
+        /// What has to work on a color.
         smoke: Vec<At<RawSmoke>>,
         /// Who is told (accepted, has no effect in this version).
         contacts: Vec<At<RawContact>>,

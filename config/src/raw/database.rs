@@ -104,8 +104,7 @@ section! {
 }
 
 section! {
-    /// What has to work on a color (accepted, has no effect in this version): a request, or a
-    /// command.
+    /// What has to work on a color: a request, or a command.
     RawSmoke {
         /// Its name in messages.
         #[schemars(required)]

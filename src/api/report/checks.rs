@@ -8,7 +8,7 @@ use std::time::Duration;
 use cutover_model::{Fact, Happened, Stage};
 
 use super::super::Desk;
-use crate::controller::{App, now};
+use crate::controller::{App, Checked, now};
 use crate::report::{Check, Item, Outcome, Report};
 use crate::text;
 
@@ -22,9 +22,9 @@ pub(super) async fn all(
     report: &Report,
     facts: &[Arc<Happened>],
 ) -> Vec<Check> {
-    let (health, access) = tokio::join!(health(app), access(desk, app));
-    let core = not_known(Item::Core, "no smoke probe was run: this version runs none");
-    vec![health, core, data(report, facts), speed(desk, app), access]
+    let asked = async { tokio::join!(health(app), core(app), data(app, report, facts)) };
+    let ((health, core, data), access) = tokio::join!(asked, access(desk, app));
+    vec![health, core, data, speed(desk, app), access]
 }
 
 fn not_known(item: Item, why: &str) -> Check {
@@ -59,20 +59,43 @@ async fn access(desk: &Desk, app: &App) -> Check {
     made(Item::Access, asked.map(|(address, time)| took(&format!("by {address}"), time)))
 }
 
-/// A restore exchanges the names only after its candidate was verified.
-fn data(report: &Report, facts: &[Arc<Happened>]) -> Check {
+async fn core(app: &App) -> Check {
+    let color = app.state().split.leading();
+    match app.smoke_now(color).await {
+        Ok(checked) if checked.is_empty() => {
+            not_known(Item::Core, "no smoke probe is configured: [[apps.NAME.smoke]]")
+        }
+        Ok(checked) => made(Item::Core, passed(&checked, "smoke")),
+        Err(why) => not_known(Item::Core, &why),
+    }
+}
+
+fn passed(checked: &[Checked], what: &str) -> Result<String, String> {
+    let wrong: Vec<String> = checked.iter().filter_map(Checked::wrong).collect();
+    match wrong.is_empty() {
+        true => Ok(format!("{what} {} of {}", checked.len(), checked.len())),
+        false => Err(wrong.join("; ")),
+    }
+}
+
+/// The queries are asked now; a restore exchanges the names only after its candidate was verified.
+async fn data(app: &App, report: &Report, facts: &[Arc<Happened>]) -> Check {
     let swapped = facts.iter().find(|happened| {
         matches!(&happened.fact, Fact::RestoreReached { operation, stage }
             if *operation == report.operation && *stage == Stage::Swap)
     });
-    match swapped {
-        Some(happened) => Check {
+    match (app.integrity_now().await, swapped) {
+        (Err(why), _) => not_known(Item::Data, &why),
+        (Ok(checked), _) if !checked.is_empty() => made(Item::Data, passed(&checked, "integrity")),
+        (Ok(_), Some(happened)) => Check {
             item: Item::Data,
             outcome: Outcome::Pass,
             text: "the restored data was verified before it was put in place".to_owned(),
             at: Some(happened.at.0),
         },
-        None => not_known(Item::Data, "no integrity query was run: the data was not touched"),
+        (Ok(_), None) => {
+            not_known(Item::Data, "no integrity query is configured: [[apps.NAME.integrity]]")
+        }
     }
 }
 

@@ -14,10 +14,9 @@ use crate::host::backups::{self, Backup, Draft, Form, Manifest, Reason};
 use crate::host::postgres::archive::{self, Owners, Sealed};
 use crate::host::postgres::contents::{Contents, Snapshot};
 use crate::host::postgres::preflight::{self, Need};
-use crate::host::postgres::verify::{self, Answered, Wanted};
+use crate::host::postgres::verify::{self, Wanted};
 use crate::host::postgres::{
-    DatabaseFacts, DbName, Kind, Lookup, Made, Marker, Session, build, claims, facts, loss,
-    properties,
+    DatabaseFacts, DbName, Kind, Made, Marker, Session, build, claims, facts, loss, properties,
 };
 use crate::{crash, text};
 
@@ -345,26 +344,6 @@ impl Database {
             .map(|refusal| format!("{}: {}", refusal.what, refusal.remedy))
             .collect();
         Err(Trouble::Refused(lines.join("\n")))
-    }
-
-    /// Asks every integrity query of a database; the names of those that passed.
-    ///
-    /// # Errors
-    /// [`Trouble::Refused`] that names the first that failed, and what it gave.
-    pub async fn ask_integrity(&self, name: &DbName) -> Result<Vec<String>, Trouble> {
-        let mut passed = Vec::new();
-        for query in &self.settings.integrity {
-            let session = self.server.open(name, self.operation, Lookup::AsSetUp).await?;
-            let answered = verify::ask(&session, query).await?;
-            match answered {
-                Answered::Pass => passed.push(query.name.clone()),
-                Answered::Fail(why) | Answered::Unclear(why) => {
-                    let name = &query.name;
-                    return Err(Trouble::Refused(format!("integrity query {name}: {why}")));
-                }
-            }
-        }
-        Ok(passed)
     }
 }
 
