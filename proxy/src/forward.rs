@@ -95,8 +95,8 @@ async fn serve(
     let (mut parts, body) = request.into_parts();
     let present = Present::look(&parts.headers);
     headers::expectation(&parts.headers, present)?;
-    let target = target::read(&mut parts)?;
     let asked = upgrade::asked(&mut parts, present, &body);
+    let target = target::read(&mut parts, inbound.local)?;
     headers::seen_before(&parts.headers, present, inbound)?;
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;
@@ -109,7 +109,7 @@ async fn serve(
         return preview_page(preview, &parts);
     }
     inbound.watch.hold(lease.id());
-    target::rewrite(&mut parts, lease.route())?;
+    target::rewrite(&mut parts, lease.route(), &target)?;
     let upload = Upload::new(body, &parts, inbound)?;
     let id = &exchange.request_id;
     headers::to_upstream(&mut parts, present, inbound, &target, visitor, id);
@@ -162,7 +162,7 @@ fn find(
 ) -> Result<(Lease, Choice), Fault> {
     loop {
         let local = inbound.worker.current();
-        let place = target.find(&local.table, inbound, parts).ok_or(Fault::NoRoute)?;
+        let place = target.find(&local.table, inbound, parts)?;
         let app = local.table.apps.get(place.0).ok_or(Fault::NoRoute)?;
         let choice = client::choose(app, parts, inbound, visitor);
         let color = choice.color(app);

@@ -433,7 +433,7 @@ pub struct Outcome {
     pub class: Class,
     /// The status, when there was one.
     pub status: Option<u16>,
-    /// The request's method.
+    /// The request's method, cut to 32 bytes.
     pub method: String,
     /// The path without the query, cut to 120 bytes. For people; never a label.
     pub path: String,

@@ -294,16 +294,16 @@ async fn accept(
     listener: &TcpListener,
     forced: Option<Arc<(AppName, Color)>>,
 ) {
-    let port = listener.local_addr().map_or(0, |address| address.port());
+    let bound = listener.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
     let shared = &worker.shared;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 shared.accepted.fetch_add(1, Ordering::Relaxed);
                 // A led connection arrives at another listener than the port it asked for.
-                let port = stream.local_addr().map_or(port, |address| address.port());
+                let local = stream.local_addr().unwrap_or(bound);
                 match Place::take(shared) {
-                    Some(place) => welcome(worker, stream, peer, port, forced.clone(), place),
+                    Some(place) => welcome(worker, stream, (peer, local), forced.clone(), place),
                     None => refuse(shared, stream),
                 }
             }
@@ -354,8 +354,7 @@ async fn drain(mut stream: TcpStream) -> io::Result<()> {
 fn welcome(
     worker: &Arc<Worker>,
     stream: TcpStream,
-    peer: SocketAddr,
-    port: u16,
+    (peer, local): (SocketAddr, SocketAddr),
     forced: Option<Arc<(AppName, Color)>>,
     place: Place,
 ) {
@@ -363,7 +362,7 @@ fn welcome(
         tracing::trace!(%error, %peer, "no TCP_NODELAY");
     }
     // The task ends with its connection; at the end of the proxy its watch stops or ends it.
-    tokio::spawn(inbound::serve(worker.clone(), stream, peer, port, forced, place));
+    tokio::spawn(inbound::serve(worker.clone(), stream, peer, local, forced, place));
 }
 
 /// One of the connections that the limit allows.

@@ -68,15 +68,42 @@ pub(super) fn decode(text: &str) -> Option<[u8; 16]> {
     bytes.get(..length)?.try_into().ok()
 }
 
-/// Every cookie of a request as name and value.
-pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).map(str::trim)
+fn split(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes().split(|byte| *byte == b';')
+}
+
+/// The values of a request's cookies of this name (written with its `=`). What else the lines hold,
+/// in whatever bytes, hides none of them.
+pub(super) fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    headers.get_all(COOKIE).iter().flat_map(split).filter_map(move |cookie| {
+        std::str::from_utf8(cookie.trim_ascii().strip_prefix(name.as_bytes())?).ok()
+    })
+}
+
+/// Takes the cookies of this name (written with its `=`) out; the others stay as they are, byte for
+/// byte.
+pub(super) fn strip(headers: &mut HeaderMap, name: &str) {
+    let is_other = |cookie: &&[u8]| !cookie.trim_ascii().starts_with(name.as_bytes());
+    if headers.get_all(COOKIE).iter().flat_map(split).all(|cookie| is_other(&cookie)) {
+        return;
+    }
+    let mut kept = Vec::new();
+    for line in headers.get_all(COOKIE) {
+        let others: Vec<&[u8]> = split(line).filter(is_other).collect();
+        let line = others.join(&b';');
+        kept.extend(
+            HeaderValue::from_bytes(line.trim_ascii_start()).ok().filter(|l| !l.is_empty()),
+        );
+    }
+    headers.remove(COOKIE);
+    for line in kept {
+        headers.append(COOKIE, line);
+    }
 }
 
 /// The id in the request's cookies, if its tag is ours.
 pub(super) fn find(headers: &HeaderMap, keys: &Keys) -> Option<Id> {
-    cookies(headers).filter_map(|cookie| cookie.strip_prefix(NAME)).find_map(|v| Id::parse(v, keys))
+    values(headers, NAME).find_map(|value| Id::parse(value, keys))
 }
 
 /// Adds `Set-Cookie`.
@@ -133,7 +160,8 @@ mod tests {
         let id = Id::draw();
         let text = id.text(&keys(1));
         let header = format!("a=b; cutover=v1.x.y; cutover={text}; c=d");
-        let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&header).unwrap())]);
+        let header = [b"raw=\xFF\x80; ", header.as_bytes()].concat();
+        let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_bytes(&header).unwrap())]);
         assert_eq!(find(&headers, &keys(1)), Some(id));
         assert_eq!(find(&headers, &keys(2)), None);
         let mut forged = text.into_bytes();

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use cutover_model::{AppName, Color};
-use http::header::{CACHE_CONTROL, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
 use super::Keys;
-use super::cookie::{cookies, decode, tag};
+use super::cookie::{self, decode, tag};
 
 /// The query parameter of a preview link.
 pub const PREVIEW_PARAMETER: &str = "cutover-preview";
@@ -50,9 +50,7 @@ pub(super) fn verify(keys: &Keys, app: &AppName, token: &str) -> Option<Color> {
 
 /// The color that the preview cookie gives.
 pub(super) fn cookie(headers: &HeaderMap, keys: &Keys, app: &AppName) -> Option<Color> {
-    cookies(headers)
-        .filter_map(|cookie| cookie.strip_prefix(COOKIE_NAME))
-        .find_map(|token| verify(keys, app, token))
+    cookie::values(headers, COOKIE_NAME).find_map(|token| verify(keys, app, token))
 }
 
 /// A preview link that was followed.
@@ -98,25 +96,14 @@ impl Preview {
 
 /// Takes the preview cookie out of what goes to the upstream.
 pub(crate) fn strip_preview_cookie(headers: &mut HeaderMap) {
-    let has = cookies(headers).any(|cookie| cookie.starts_with(COOKIE_NAME));
-    if !has {
-        return;
-    }
-    let kept: Vec<&str> = cookies(headers).filter(|c| !c.starts_with(COOKIE_NAME)).collect();
-    match HeaderValue::from_str(&kept.join("; ")) {
-        Ok(value) if !kept.is_empty() => {
-            headers.insert(COOKIE, value);
-        }
-        _ => {
-            headers.remove(COOKIE);
-        }
-    }
+    cookie::strip(headers, COOKIE_NAME);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::Request;
+    use http::header::COOKIE;
 
     fn app(name: &str) -> AppName {
         AppName::new(name).unwrap()
@@ -157,10 +144,20 @@ mod tests {
 
     #[test]
     fn the_upstream_does_not_see_the_preview_cookie() {
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, HeaderValue::from_static("a=1; cutover_preview=t; b=2"));
-        headers.append(COOKIE, HeaderValue::from_static("c=3"));
-        strip_preview_cookie(&mut headers);
-        assert_eq!(headers[COOKIE], "a=1; b=2; c=3");
+        for (lines, left) in [
+            (&[&b"a=1; cutover_preview=t; b=2"[..], b"c=3"][..], &[&b"a=1; b=2"[..], b"c=3"][..]),
+            (&[b"cutover_preview=t", b"c=3"], &[b"c=3"]),
+            (&[b" cutover_preview=t;a=\xFF\xE4 ;;  b"], &[b"a=\xFF\xE4 ;;  b"]),
+            (&[b"a=\xFF;cutover_preview=\xFF; cutover_preview"], &[b"a=\xFF; cutover_preview"]),
+            (&[b"cutover_preview=1; cutover_preview=2"], &[]),
+            (&[b";a=1; xcutover_preview=t "], &[b";a=1; xcutover_preview=t "]),
+        ] {
+            let line = |line: &&[u8]| (COOKIE, HeaderValue::from_bytes(line).unwrap());
+            let mut headers = HeaderMap::new();
+            headers.extend(lines.iter().map(line));
+            strip_preview_cookie(&mut headers);
+            let seen: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+            assert_eq!(seen, left, "{lines:?}");
+        }
     }
 }

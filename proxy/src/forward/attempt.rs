@@ -27,8 +27,8 @@ use crate::worker::watch::{Stage, Watch};
 
 /// Attempts for one request at most, however many endpoints there are.
 const MOST: u8 = 8;
-/// A request that cannot be repeated takes no connection that was idle for longer: the shorter it
-/// was idle, the less likely its server is just closing it.
+/// A request that cannot be repeated, by its method or because it has a body, takes no connection
+/// that was idle for longer: the shorter it was idle, the less likely its server is closing it.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The head of an answer, and the connection on which its body will come.
@@ -64,7 +64,7 @@ pub(crate) async fn ask(
     upload.answer_within(deadlines.answer);
     upstream.earn(worker.index);
     let progress = upload.progress();
-    let idempotent = is_idempotent(&parts.method);
+    let repeatable = is_idempotent(&parts.method) && progress.is_none();
     let mut request = Request::from_parts(parts, upload);
     let mut tried = Tried::default();
     let mut stale = false;
@@ -72,7 +72,7 @@ pub(crate) async fn ask(
         let Some(endpoint) = upstream.pick(worker.index, worker.now_ms(), &tried) else { break };
         let load = Load::new(endpoint.clone(), worker.index);
         exchange.attempt();
-        let pooled = if stale { None } else { reuse(inbound, endpoint, idempotent) };
+        let pooled = if stale { None } else { reuse(inbound, endpoint, repeatable) };
         let mut connection = match pooled {
             Some(connection) => connection,
             None => match fresh(inbound, endpoint, deadlines.connect).await {
@@ -88,7 +88,7 @@ pub(crate) async fn ask(
                 }
             },
         };
-        let replay = replay(&connection, &request, idempotent);
+        let replay = replay(&connection, &request, repeatable);
         inbound.watch.arm(Stage::Answer, deadlines.answer);
         let answered = send(inbound, &mut connection, request, progress.as_deref(), asked).await;
         inbound.watch.disarm(Stage::Answer);
@@ -114,10 +114,10 @@ fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
-fn reuse(inbound: &Inbound, endpoint: &Arc<Endpoint>, idempotent: bool) -> Option<Connection> {
+fn reuse(inbound: &Inbound, endpoint: &Arc<Endpoint>, repeatable: bool) -> Option<Connection> {
     let worker = &inbound.worker;
     let keep = worker.settings().timeouts.upstream_idle;
-    let keep = if idempotent { keep } else { keep.min(FRESH) };
+    let keep = if repeatable { keep } else { keep.min(FRESH) };
     endpoint.take(worker.index, worker.now_ms(), keep)
 }
 
@@ -155,15 +155,15 @@ fn is_exhaustion(error: &std::io::Error) -> bool {
     )
 }
 
-/// A copy of the request, where it may be needed: it has no body, may be repeated, and goes on a
-/// connection that may be closing.
+/// A copy of the request, where it may be needed: it may be repeated, and goes on a connection that
+/// may be closing.
 fn replay(
     connection: &Connection,
     request: &Request<Upload>,
-    idempotent: bool,
+    repeatable: bool,
 ) -> Option<Request<Upload>> {
     let Upload::Empty { stated } = *request.body() else { return None };
-    (connection.used && idempotent).then(|| {
+    (connection.used && repeatable).then(|| {
         let mut copy = Request::new(Upload::Empty { stated });
         request.method().clone_into(copy.method_mut());
         request.uri().clone_into(copy.uri_mut());
@@ -232,8 +232,8 @@ async fn send(
 }
 
 fn check(response: Response<Incoming>, asked: &Asked) -> Result<Response<Incoming>, Fault> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && matches!(asked, Asked::Nothing) {
-        return Err(Fault::BadAnswer("the application switched protocols without being asked"));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        asked.switched(response.headers())?;
     }
     headers::answer_framing(&response)?;
     Ok(response)

@@ -31,11 +31,31 @@ const EVENTS: &[u8] = b"text/event-stream";
 #[derive(Debug, Default)]
 pub(crate) struct Progress(AtomicU8);
 
-/// Beside these two: 0, under way.
+/// Beside these: 0, under way.
 const WHOLE: u8 = 1;
 const FAULTY: u8 = 2;
+const OWED: u8 = 3;
+
+/// Who keeps an answer that has begun from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    Upstream,
+    Client,
+    /// The client, but it still has time.
+    ClientSoon,
+}
 
 impl Progress {
+    /// Who is to blame when the answer does not go on, or breaks off.
+    fn blame(&self, watch: &Watch) -> Blame {
+        match self.0.load(Ordering::Relaxed) {
+            FAULTY => Blame::Client,
+            OWED if watch.has_fired(Stage::Body) => Blame::Client,
+            OWED => Blame::ClientSoon,
+            _ => Blame::Upstream,
+        }
+    }
+
     fn set(&self, state: u8) {
         self.0.store(state, Ordering::Relaxed);
     }
@@ -129,17 +149,20 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self::Stream(stream) = &mut *self else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(&mut stream.incoming).poll_frame(cx) else {
+            // It is the client's turn: the application's time stands still.
+            stream.watch.disarm(Stage::Answer);
             stream.watch.keep(Stage::Body, stream.body);
+            stream.progress.set(OWED);
             return Poll::Pending;
         };
         stream.watch.disarm(Stage::Body);
         stream.watch.arm(Stage::Answer, stream.answer);
-        match &frame {
-            Some(Ok(_)) if stream.incoming.is_end_stream() => stream.progress.set(WHOLE),
-            Some(Ok(_)) => {}
-            Some(Err(_)) => stream.progress.set(FAULTY),
-            None => stream.progress.set(WHOLE),
-        }
+        stream.progress.set(match &frame {
+            Some(Err(_)) => FAULTY,
+            Some(Ok(frame)) if frame.is_trailers() || stream.incoming.is_end_stream() => WHOLE,
+            Some(Ok(_)) => 0,
+            None => WHOLE,
+        });
         Poll::Ready(frame.map(|frame| frame.map(headers::trailers)))
     }
 
@@ -160,6 +183,10 @@ impl Body for Upload {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.progress.blame(&self.watch) == Blame::Client {
+            // Its deadline is forgotten now, and the answer's side may ask later.
+            self.progress.set(FAULTY);
+        }
         self.watch.disarm(Stage::Body);
     }
 }
@@ -245,9 +272,16 @@ impl Download {
                 self.exchange.inbound.watch.forgive();
                 return Poll::Ready(None);
             }
-            if watch.has_fired(Stage::Progress) || watch.is_ended() {
-                self.exchange.end((!watch.is_ended()).then_some(Class::Reset));
+            if watch.is_ended() {
+                self.exchange.end(None);
                 return Poll::Ready(Some(Err(BrokenOff)));
+            }
+            if watch.has_fired(Stage::Progress) {
+                match self.blame() {
+                    // The application may wait for the rest of the request.
+                    Blame::ClientSoon => watch.arm(Stage::Progress, self.limit),
+                    blame => return self.break_off(blame),
+                }
             }
             watch.keep(Stage::Progress, self.limit);
             return Poll::Pending;
@@ -255,21 +289,31 @@ impl Download {
         watch.disarm(Stage::Progress);
         match ready!(polled) {
             Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
+                if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.complete();
                 }
                 Poll::Ready(Some(Ok(headers::trailers(frame))))
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "an answer broke off");
-                self.exchange.end(Some(Class::Reset));
-                Poll::Ready(Some(Err(BrokenOff)))
+                self.break_off(self.blame())
             }
             None => {
                 self.complete();
                 Poll::Ready(None)
             }
         }
+    }
+
+    fn blame(&self) -> Blame {
+        let upload = self.lent.as_ref().and_then(|lent| lent.upload.as_deref());
+        upload.map_or(Blame::Upstream, |upload| upload.blame(&self.exchange.inbound.watch))
+    }
+
+    fn break_off(&mut self, blame: Blame) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let client = blame == Blame::Client;
+        self.exchange.end(Some(if client { Class::ClientFault } else { Class::Reset }));
+        Poll::Ready(Some(Err(BrokenOff)))
     }
 
     fn complete(&mut self) {

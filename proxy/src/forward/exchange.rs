@@ -18,6 +18,8 @@ use crate::worker::inbound::Inbound;
 use crate::worker::lease::Lease;
 use crate::worker::watch::Stage;
 
+/// The most of a method that any record keeps: a method may be as long as a head.
+const METHOD: usize = 32;
 /// The most of a path that a failure's record keeps.
 const PATH: usize = 120;
 /// The most of a target that an access record keeps.
@@ -177,7 +179,7 @@ impl Exchange {
                 route: u16::try_from(way.lease.route).unwrap_or(u16::MAX),
                 class,
                 status,
-                method: self.method.to_string(),
+                method: cut(self.method.as_str(), METHOD).to_owned(),
                 path: cut(self.uri.path(), PATH).to_owned(),
                 client: way.client,
                 latency_us,
@@ -204,7 +206,7 @@ impl Exchange {
             routed: way.map(|way| way.routed),
             class,
             status: self.status,
-            method: self.method.to_string(),
+            method: cut(self.method.as_str(), METHOD).to_owned(),
             host: cut(host, PATH).to_owned(),
             target: cut(target, TARGET).to_owned(),
             client: self.visitor.ip,

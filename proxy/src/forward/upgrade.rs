@@ -18,6 +18,7 @@ use super::body::Answer;
 use super::exchange::Exchange;
 use super::headers::{self, lists};
 use super::present::Present;
+use crate::error::Fault;
 use crate::upstream::UpstreamIo;
 use crate::worker::inbound::ClientIo;
 use tunnel::{Ends, Side};
@@ -41,18 +42,37 @@ pub(crate) fn asked(parts: &mut Parts, present: Present, body: &Incoming) -> Ask
         && parts.method == Method::GET
         && body.is_end_stream()
         && lists(&parts.headers, &CONNECTION, "upgrade")
-        && parts.headers.get_all(UPGRADE).iter().count() == 1
-        && parts
-            .headers
-            .get(UPGRADE)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        && names_websocket(&parts.headers);
     match waiting {
         Some(waiting) if websocket => Asked::WebSocket(waiting),
         _ => Asked::Nothing,
     }
 }
 
+/// Whether `Upgrade` names WebSocket and nothing else.
+fn names_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let first = protocols.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    first.eq_ignore_ascii_case(b"websocket") && protocols.next().is_none()
+}
+
 impl Asked {
+    /// Checks the fields of a 101 (RFC 9110, 7.8).
+    ///
+    /// # Errors
+    /// [`Fault::BadAnswer`] if nobody asked, or if it is not the protocol that was asked for.
+    pub(crate) fn switched(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        match self {
+            Self::Nothing => {
+                Err(Fault::BadAnswer("the application switched protocols without being asked"))
+            }
+            Self::WebSocket(_) if names_websocket(headers) => Ok(()),
+            Self::WebSocket(_) => {
+                Err(Fault::BadAnswer("the application switched to a protocol nobody asked for"))
+            }
+        }
+    }
+
     /// Puts the hop-by-hop fields of the handshake back.
     pub(crate) fn to_upstream(&self, headers: &mut HeaderMap) {
         if matches!(self, Self::WebSocket(_)) {

@@ -31,7 +31,7 @@ pub struct AccessRecord {
     pub class: Class,
     /// The status that the client got; 0 when the connection ended before.
     pub status: u16,
-    /// The method.
+    /// The method, cut to 32 bytes.
     pub method: String,
     /// The host, as asked for.
     pub host: String,

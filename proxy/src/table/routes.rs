@@ -49,14 +49,20 @@ impl RouteIndex {
         paths.add(route, place)
     }
 
-    /// The route of a request. `host` is without port; its case does not matter.
-    pub(crate) fn find(&self, host: &str, path: &str, on: u16) -> Option<Place> {
+    /// The routes that a host has. `host` is without port; its case does not matter.
+    pub(crate) fn paths(&self, host: &str) -> &PathIndex {
         let paths = if host.bytes().any(|b| b.is_ascii_uppercase()) {
             self.hosts.get(host.to_ascii_lowercase().as_str())
         } else {
             self.hosts.get(host)
         };
-        paths.unwrap_or(&self.rest).find(path, Some(on))
+        paths.unwrap_or(&self.rest)
+    }
+
+    /// The route of a request.
+    #[cfg(test)]
+    fn find(&self, host: &str, path: &str, on: u16) -> Option<Place> {
+        self.paths(host).find(path, Some(on))
     }
 }
 
@@ -79,6 +85,11 @@ impl PathIndex {
             self.lengths.insert(at, prefix.len());
         }
         Ok(())
+    }
+
+    /// Whether it depends on the path which route a request takes, or whether it takes one.
+    pub(crate) fn decides(&self) -> bool {
+        self.lengths.first().is_some_and(|longest| *longest > 0)
     }
 
     /// The longest route that fits; `on` is `None` where the port does not matter.

@@ -21,6 +21,8 @@ pub(crate) struct Scanner {
     /// Bytes of the current line, which may be more than `line` holds.
     length: usize,
     head: Head,
+    /// The last byte of the unfinished line is a carriage return.
+    returned: bool,
     /// The head began with the bytes that were scanned last.
     fresh: bool,
 }
@@ -35,7 +37,10 @@ enum State {
     ChunkData(u64),
     ChunkEnd,
     Trailers,
-    Lost,
+    /// The thread is lost: `in_head` tells whether that was in the middle of a head.
+    Lost {
+        in_head: bool,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +59,7 @@ impl Default for Scanner {
             line: Vec::new(),
             length: 0,
             head: Head::default(),
+            returned: false,
             fresh: false,
         }
     }
@@ -65,9 +71,9 @@ impl Scanner {
         self.heads
     }
 
-    /// A head has begun and not ended.
+    /// A head has begun and not ended; one that was given up has not.
     pub(crate) fn is_mid_head(&self) -> bool {
-        self.state == State::Head
+        matches!(self.state, State::Head | State::Lost { in_head: true })
     }
 
     /// The unfinished head began with the last bytes.
@@ -88,13 +94,13 @@ impl Scanner {
         self.fresh = false;
         while !bytes.is_empty() {
             bytes = match self.state {
-                State::Lost => return Ok(()),
+                State::Lost { .. } => return Ok(()),
                 State::Sized(left) => self.skip(bytes, left, State::Between, State::Sized),
                 State::ChunkData(left) => self.skip(bytes, left, State::ChunkEnd, State::ChunkData),
                 _ => match self.line(bytes) {
                     Ok(rest) => rest,
                     Err(rule) => {
-                        self.state = State::Lost;
+                        self.state = State::Lost { in_head: self.state == State::Head };
                         return Err(rule);
                     }
                 },
@@ -131,6 +137,7 @@ impl Scanner {
         let (mut now, rest) = bytes.split_at(end);
         if self.length == 0 {
             // The whole line is here: no copy.
+            self.returned = now.last() == Some(&b'\r');
             now = now.strip_suffix(b"\r").unwrap_or(now);
             self.end_of_line(now, now.len())?;
         } else {
@@ -150,6 +157,9 @@ impl Scanner {
         let room = LINE.saturating_sub(self.line.len()).min(bytes.len());
         self.line.extend_from_slice(bytes.get(..room).unwrap_or_default());
         self.length += bytes.len();
+        if let Some(last) = bytes.last() {
+            self.returned = *last == b'\r';
+        }
     }
 
     fn end_of_line(&mut self, line: &[u8], length: usize) -> Rule {
@@ -157,6 +167,10 @@ impl Scanner {
         match self.state {
             State::Head if empty => self.end_of_head(),
             State::Head => self.head.line(line),
+            // hyper takes a lone line feed for the end of a line in a head only.
+            State::ChunkSize | State::ChunkEnd | State::Trailers if !self.returned => {
+                Err("a line in the request body does not end with carriage return and line feed")
+            }
             State::ChunkSize => match chunk_size(line) {
                 Some(0) => self.go(State::Trailers),
                 Some(size) => self.go(State::ChunkData(size)),
@@ -303,7 +317,21 @@ mod tests {
 
     #[test]
     fn a_bad_chunk_loses_the_thread() {
-        for body in ["zz\r\n", "\r\n", "3\r\nabcd\r\n", "-1\r\n", "11111111111111111\r\n"] {
+        let long = format!("0\r\nT: {}\n\r\n", "t".repeat(300));
+        for body in [
+            "zz\r\n",
+            "\r\n",
+            "3\r\nabcd\r\n",
+            "-1\r\n",
+            "11111111111111111\r\n",
+            "3\nabc\r\n",
+            "3;x=y\nabc\r\n",
+            "3\r\nabc\n0\r\n",
+            "0\n\r\n",
+            "0\r\n\n",
+            "0\r\nT: 1\n\r\n",
+            &long,
+        ] {
             let text = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert!(check(&text).0.is_err(), "{body:?}");
         }

@@ -45,8 +45,8 @@ pub(crate) struct Inbound {
     pub(crate) peer_text: HeaderValue,
     /// The key of the peer's address, made once.
     peer_key: OnceLock<u64>,
-    /// The local port that the client connected to.
-    pub(crate) port: u16,
+    /// What the client connected to.
+    pub(crate) local: SocketAddr,
     /// Every request of this connection goes to this color of this app.
     pub(crate) forced: Option<Arc<(AppName, Color)>>,
     pub(crate) watch: Arc<Watch>,
@@ -99,12 +99,12 @@ pub(crate) async fn serve(
     worker: Arc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
-    port: u16,
+    local: SocketAddr,
     forced: Option<Arc<(AppName, Color)>>,
     place: Place,
 ) {
     let watch = worker.watches.add();
-    watch.came_by(port);
+    watch.came_by(local.port());
     watch.arm(Stage::Head, worker.settings().timeouts.first_byte);
     let text = peer.ip().to_canonical().to_string();
     let inbound = Arc::new(Inbound {
@@ -112,7 +112,7 @@ pub(crate) async fn serve(
         peer,
         peer_text: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown")),
         peer_key: OnceLock::new(),
-        port,
+        local,
         forced,
         watch: watch.clone(),
         notes: Arc::default(),
@@ -159,7 +159,9 @@ impl ClientIo {
     }
 
     fn too_slow(&self) -> io::Error {
+        // What is still being written belongs to the answer before.
         if self.scanner.is_mid_head()
+            && !self.inbound.watch.is_armed(Stage::Write)
             && let Err(error) = self.stream.try_write(TOO_SLOW)
         {
             tracing::trace!(%error, "a slow client was not told why");
@@ -172,9 +174,8 @@ impl ClientIo {
         let watch = &self.inbound.watch;
         let heads = self.scanner.heads();
         if let Err(why) = self.scanner.scan(bytes) {
+            // Whatever it was lost in may never end: its deadline goes on.
             self.inbound.notes.refuse(self.scanner.heads().max(1), why);
-            watch.disarm(Stage::Head);
-            return;
         }
         if self.scanner.is_mid_head() && self.scanner.is_fresh_head() {
             watch.arm(Stage::Head, self.inbound.worker.settings().timeouts.header);
@@ -240,8 +241,13 @@ impl Read for ClientIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.inbound.watch.has_fired(Stage::Head) {
-            return Poll::Ready(Err(this.too_slow()));
+        let watch = &this.inbound.watch;
+        if watch.has_fired(Stage::Head) {
+            if !(this.scanner.is_between() && watch.is_armed(Stage::Write)) {
+                return Poll::Ready(Err(this.too_slow()));
+            }
+            // The client is not idle: it still takes its answer.
+            watch.arm(Stage::Head, this.inbound.worker.settings().timeouts.idle);
         }
         BUFFER.with_borrow_mut(|buffer| {
             let most = buf.remaining().min(buffer.len());

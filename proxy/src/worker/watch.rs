@@ -137,6 +137,11 @@ impl Watch {
         self.unfire(stage);
     }
 
+    /// Whether something is being waited for, however long it has been.
+    pub(crate) fn is_armed(&self, stage: Stage) -> bool {
+        self.slots[stage as usize].load(Ordering::Relaxed) != 0
+    }
+
     fn unfire(&self, stage: Stage) {
         if self.fired.load(Ordering::Relaxed) != 0 {
             self.fired.fetch_and(!(1 << stage as u8), Ordering::Relaxed);

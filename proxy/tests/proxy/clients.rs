@@ -310,6 +310,31 @@ fn a_preview_link_shows_one_color_to_its_holder() {
 }
 
 #[test]
+fn other_cookies_hide_neither_ours_nor_the_preview_whatever_bytes_they_have() {
+    let colors = colors(0, None);
+    let soon = SystemTime::now() + Duration::from_secs(60);
+    let token = preview_token(&[7; 32], &app("shop"), Color::Green, soon);
+    let lines = format!("Cookie: name=J\u{f6}rg;x=1 ; cutover_preview={token};  y=\u{e4}\r\n");
+    assert_eq!(ask(&mut colors.site.client(), &lines).text(), "green");
+    let seen = colors.green.requests().pop().unwrap();
+    assert_eq!(seen.all("cookie"), ["name=J\u{f6}rg;x=1 ;  y=\u{e4}"]);
+
+    let colors = self::colors(5_000, None);
+    let (mut client, mut second) = (colors.site.client(), colors.site.client());
+    let mut drawn = || ask(&mut client, NAVIGATE);
+    // A client of the color that its address does not lead to.
+    let usual = ask(&mut second, "").text();
+    let id = (0..100)
+        .map(|_| drawn())
+        .find(|answer| answer.text() != usual)
+        .and_then(|answer| cookie(&answer))
+        .expect("a client of each color");
+    let id = id.trim_start_matches("Cookie: ").trim_end();
+    let lines = format!("Cookie: name=J\u{f6}rg; {id}\r\n");
+    assert_ne!(ask(&mut second, &lines).text(), usual);
+}
+
+#[test]
 fn on_a_colors_own_address_the_port_in_host_stands_for_the_listeners() {
     let (web, api) = (Upstream::says("web"), Upstream::says("api"));
     let mut spec = spec("shop", &[web.address], &[web.address]);

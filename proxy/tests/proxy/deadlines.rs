@@ -171,3 +171,68 @@ fn a_connection_that_cannot_be_made_has_a_deadline() {
     assert!(began.elapsed() >= SHORT && began.elapsed() < Duration::from_secs(3));
     assert_eq!(count(&site.proxy, Class::Connect), 1);
 }
+
+#[test]
+fn a_head_with_bad_framing_that_never_ends_has_the_same_deadline() {
+    for bad in ["Content-Length: x\r\n", "Transfer-Encoding: gzip\r\nX: y"] {
+        let site = site(spec("shop", &[], &[]), |t| t.header = SHORT);
+        let mut client = site.client();
+        client.send(format!("GET / HTTP/1.1\r\n{bad}"));
+        assert!(closes_in_time(&mut client).starts_with("HTTP/1.1 408 "), "{bad:?}");
+        assert_eq!(charged(&site.proxy), 0);
+    }
+}
+
+#[test]
+fn the_time_of_the_answer_does_not_run_while_the_client_owes_its_body() {
+    let upstream = Upstream::says("ok");
+    let mut spec = spec("shop", &[upstream.address], &[]);
+    spec.deadlines.answer = SHORT;
+    let site = Site::of(spec);
+    let mut client = site.client();
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc");
+    std::thread::park_timeout(SHORT * 4);
+    client.send("defghij");
+    assert_eq!(client.answer().status(), 200);
+    assert_eq!(charged(&site.proxy), 0);
+}
+
+#[test]
+fn the_time_of_the_answer_runs_once_the_body_is_there() {
+    for body in ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
+        let upstream = Upstream::start(|_| {
+            std::thread::park_timeout(Duration::from_secs(5));
+            Then::Close
+        });
+        let mut spec = spec("shop", &[upstream.address], &[]);
+        spec.deadlines.answer = SHORT;
+        let site = Site::of(spec);
+        let answer = site.client().ask(&format!("POST / HTTP/1.1\r\nHost: a.test\r\n{body}"));
+        assert_eq!(answer.status(), 504, "{body:?}");
+        assert_eq!(count(&site.proxy, Class::Timeout), 1);
+    }
+}
+
+#[test]
+fn a_client_that_takes_the_end_of_its_answer_slowly_is_not_idle() {
+    // One of these sizes leaves a rest that is neither with the kernel nor with the upstream.
+    const STEP: usize = 50_000;
+    let upstream = Upstream::start(|served| {
+        let size = served.request.start.split(['/', ' ']).nth(2).unwrap_or_default();
+        served.ok(&"x".repeat(size.parse().unwrap_or(0)))
+    });
+    let site = site(spec("shop", &[upstream.address], &[]), |t| t.idle = SHORT);
+    let mut clients: Vec<(usize, Client)> = Vec::new();
+    for size in (1..=70).map(|steps| steps * STEP) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.connect(&site.address.into()).unwrap();
+        let mut client = Client::over(socket.into());
+        client.send(format!("GET /{size} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        clients.push((size, client));
+    }
+    std::thread::park_timeout(SHORT * 5);
+    for (size, mut client) in clients {
+        assert_eq!(client.answer().body.len(), size);
+    }
+}

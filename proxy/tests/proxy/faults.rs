@@ -1,11 +1,13 @@
 //! Faults of clients: answered with 4xx or by closing, charged to no color (I16).
 
 use std::net::Shutdown;
+use std::time::Duration;
 
+use cutover_model::Color;
 use cutover_proxy::message::Class;
 use socket2::SockRef;
 
-use super::harness::{Site, Upstream, charged, count, spec, until};
+use super::harness::{Site, Then, Upstream, app, charged, count, settings, spec, until};
 
 fn site() -> (Upstream, Site) {
     let upstream = Upstream::says("ok");
@@ -140,4 +142,108 @@ fn whatever_clients_do_nothing_is_leaked_and_nobody_is_charged() {
     until("all connections are gone", || site.proxy.counts().connections == 0);
     assert_eq!(charged(&site.proxy), 0, "{:?}", site.proxy.counts());
     assert_eq!(site.get("/").body.len(), 200_000);
+}
+
+/// Answers at once, before it reads, and says back what comes.
+fn answers_early() -> Upstream {
+    Upstream::raw(|served| {
+        use std::io::Read;
+        served.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+        let mut bytes = [0; 512];
+        while matches!(served.reader.read(&mut bytes), Ok(read) if read > 0) {
+            served.write("1\r\nx\r\n");
+        }
+        Then::Close
+    })
+}
+
+#[test]
+fn a_bad_chunk_behind_the_answers_head_is_the_clients_fault() {
+    for leaves in [false, true] {
+        let upstream = answers_early();
+        let site = Site::of(spec("shop", &[upstream.address], &[]));
+        let mut client = site.client();
+        client.send(format!("{CHUNKED}3\r\nabc\r\n"));
+        assert_eq!(client.head().status(), 200);
+        client.send("zz\r\n");
+        if leaves {
+            client.stream.shutdown(Shutdown::Write).unwrap();
+        }
+        client.rest();
+        until("it is counted", || count(&site.proxy, Class::ClientFault) == 1);
+        assert_eq!(charged(&site.proxy), 0, "leaves: {leaves}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_in_its_body_behind_the_answers_head_charges_nobody() {
+    for linger in [None, Some(Duration::ZERO)] {
+        let upstream = answers_early();
+        let site = Site::of(spec("shop", &[upstream.address], &[]));
+        let mut client = site.client();
+        client.send(format!("{CHUNKED}3\r\nabc\r\n"));
+        assert_eq!(client.head().status(), 200);
+        SockRef::from(&client.stream).set_linger(linger).unwrap();
+        drop(client);
+        until("the lease is given back", || {
+            site.proxy.switch().in_flight(&app("shop"), Color::Blue) == Default::default()
+        });
+        assert_eq!(charged(&site.proxy), 0, "linger: {linger:?}");
+    }
+}
+
+#[test]
+fn a_client_that_stops_behind_the_answers_head_is_not_charged_to_the_color() {
+    let (short, long) = (Duration::from_millis(150), Duration::from_millis(600));
+    for (body, progress) in [(short, long), (long, short)] {
+        let upstream = answers_early();
+        let mut spec = spec("shop", &[upstream.address], &[]);
+        spec.deadlines.progress = progress;
+        let mut settings = settings(vec![spec]);
+        settings.timeouts.body = body;
+        let site = Site::start(settings);
+        let mut client = site.client();
+        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc");
+        assert_eq!(client.head().status(), 200);
+        let began = std::time::Instant::now();
+        client.rest();
+        assert!(began.elapsed() >= long, "{:?}", began.elapsed());
+        assert_eq!(count(&site.proxy, Class::ClientFault), 1);
+        assert_eq!(charged(&site.proxy), 0);
+    }
+}
+
+#[test]
+fn an_upstream_that_stops_while_it_owes_the_answer_is_charged() {
+    let upstream = Upstream::start(|served| {
+        served.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        std::thread::park_timeout(Duration::from_secs(5));
+        Then::Close
+    });
+    let mut spec = spec("shop", &[upstream.address], &[]);
+    spec.deadlines.progress = Duration::from_millis(150);
+    let mut settings = settings(vec![spec]);
+    settings.timeouts.body = Duration::from_millis(100);
+    let site = Site::start(settings);
+    let mut client = site.client();
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc");
+    assert!(client.try_answer(false).is_err());
+    until("it is charged", || count(&site.proxy, Class::Reset) == 1);
+}
+
+#[test]
+fn a_long_method_is_cut_where_it_is_kept() {
+    let upstream =
+        Upstream::start(|served| served.write("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"));
+    let mut settings = settings(vec![spec("shop", &[upstream.address], &[])]);
+    let (sender, mut records) = tokio::sync::mpsc::channel(10);
+    settings.access_log = Some(sender);
+    let site = Site::start(settings);
+    let method = "M".repeat(20_000);
+    let answer = site.client().ask(&format!("{method} / HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+    assert_eq!(answer.status(), 503);
+    assert!(upstream.requests()[0].start.starts_with(&method));
+    let failures = site.proxy.outcomes(&mut cutover_proxy::Cursor::default()).failures;
+    assert_eq!(failures[0].method, "M".repeat(32));
+    assert_eq!(records.blocking_recv().unwrap().method, "M".repeat(32));
 }

@@ -304,3 +304,67 @@ fn garbage_is_answered_400_and_charged_to_nobody() {
         refused(400, request);
     }
 }
+
+#[test]
+fn a_bare_line_feed_in_trailers_cannot_hide_a_head() {
+    let upstream = Upstream::says("ok");
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let mut client = site.client();
+    // Where the lone line feed ended a line, the rest would be a head whose body hides another.
+    client.send(
+        "POST /one HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\nT: 1\n\r\nA: b\r\nContent-Length: 1000\r\n\r\n\
+         POST /evil HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\
+         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    );
+    client.rest();
+    let seen: Vec<_> = upstream.requests().into_iter().map(|request| request.start).collect();
+    assert!(!seen.iter().any(|start| start.contains("evil")), "{seen:?}");
+    assert_eq!(charged(&site.proxy), 0);
+}
+
+#[test]
+fn a_client_of_http_1_0_is_served_by_an_upstream_of_1_1() {
+    let upstream = Upstream::start(|served| {
+        served.write(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+             2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n",
+        )
+    });
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let here = site.address.to_string();
+    for (lines, host) in [
+        ("Host: a.test\r\n", "a.test"),
+        ("", here.as_str()),
+        ("Host: a.test\r\nConnection: keep-alive\r\n", "a.test"),
+    ] {
+        let mut client = site.client();
+        client.send(format!("GET /x HTTP/1.0\r\n{lines}\r\n"));
+        let answer = client.answer();
+        assert!(answer.start.starts_with("HTTP/1.0 200"), "{answer:?}");
+        assert_eq!((answer.text().as_str(), answer.chunked), ("hi", false));
+        assert_eq!(answer.field("content-length"), None);
+        // Its end was the end of the connection.
+        assert!(client.rest().is_empty());
+        let seen = upstream.requests().pop().unwrap();
+        assert_eq!(seen.start, "GET /x HTTP/1.1");
+        assert_eq!(seen.all("host"), [host]);
+        assert_eq!(seen.field("connection"), None);
+    }
+    assert_eq!(charged(&site.proxy), 0);
+}
+
+#[test]
+fn an_answer_of_known_length_keeps_the_connection_of_http_1_0() {
+    let upstream = Upstream::says("ok");
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let mut client = site.client();
+    for _ in 0..2 {
+        let answer = client.ask("GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!((answer.text().as_str(), answer.field("content-length")), ("ok", Some("2")));
+        assert_eq!(answer.field("connection"), Some("keep-alive"));
+    }
+    let last = client.ask("GET / HTTP/1.0\r\nHost: a.test\r\n\r\n");
+    assert_eq!(last.text(), "ok");
+    assert!(client.rest().is_empty());
+}

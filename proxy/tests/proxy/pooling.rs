@@ -247,3 +247,41 @@ fn an_upstream_that_says_close_is_believed() {
     }
     until("all are closed", || upstream.closed() == 3);
 }
+
+#[test]
+fn trailers_are_an_end_like_any_other() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n",
+    ];
+    let chunks = "Transfer-Encoding: chunked\r\nTrailer: X-Up\r\n\r\n3\r\nabc\r\n0\r\nX-Up: 1\r\n";
+    for (answer, request) in [(answers[0], chunks), (answers[1], "")] {
+        let upstream = Upstream::start(move |served| served.write(answer));
+        let site = Site::of(spec("shop", &[upstream.address], &[]));
+        let mut client = site.client();
+        for _ in 0..5 {
+            let asked = format!("POST / HTTP/1.1\r\nHost: a.test\r\n{request}\r\n");
+            assert_eq!(client.ask(&asked).text(), "ok");
+        }
+        assert_eq!(upstream.connections(), 1, "{request:?}");
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_repeated_takes_a_fresh_connection_only() {
+    let put = "PUT / HTTP/1.1\r\nHost: a.test\r\n";
+    for (request, connections) in [
+        (format!("{put}Content-Length: 3\r\n\r\nabc"), 2),
+        (format!("{put}Content-Length: 0\r\n\r\n"), 1),
+        ("POST / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned(), 2),
+    ] {
+        let upstream = Upstream::says("ok");
+        let site = Site::of(spec("shop", &[upstream.address], &[]));
+        let mut client = site.client();
+        client.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        // Longer than what counts as fresh, shorter than what is kept.
+        std::thread::park_timeout(Duration::from_millis(1_300));
+        client.ask(&request);
+        assert_eq!(upstream.connections(), connections, "{request:?}");
+    }
+}

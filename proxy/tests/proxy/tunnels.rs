@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use cutover_model::{Color, Split};
-use cutover_proxy::message::{Drain, Rest};
+use cutover_proxy::message::{Class, Drain, Rest};
 
-use super::harness::{Client, Site, Then, Upstream, app, runtime, settings, spec, until};
+use super::harness::{Client, Site, Then, Upstream, app, count, runtime, settings, spec, until};
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n\
     Upgrade: WebSocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -241,4 +241,18 @@ fn half_a_tunnel_may_close_first() {
     client.send(&last);
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.rest(), last);
+}
+
+#[test]
+fn a_switch_to_another_protocol_is_a_bad_answer() {
+    for lines in ["Connection: upgrade\r\nUpgrade: h2c\r\n", "Connection: upgrade\r\n"] {
+        let upstream = Upstream::start(move |served| {
+            served.write(format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n"))
+        });
+        let site = Site::of(spec("shop", &[upstream.address], &[]));
+        let answer = site.client().ask(HANDSHAKE);
+        assert_eq!(answer.status(), 502, "{lines:?}");
+        until("it is charged", || count(&site.proxy, Class::Reset) == 1);
+        until("the upstream's connection is closed", || upstream.closed() == 1);
+    }
 }
