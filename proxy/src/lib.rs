@@ -68,8 +68,9 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]; nothing runs then. A taken port is named with its owner where possible.
     pub fn start(mut settings: ProxySettings, inherited: Vec<OwnedFd>) -> Result<Self, StartError> {
-        let room = worker::descriptors::cap(settings.limits.connections);
-        settings.limits.connections = Connections::UpTo(room);
+        let allowed = worker::descriptors::cap(settings.limits.connections);
+        settings.limits.connections = Connections::UpTo(allowed.connections);
+        settings.limits.idle = settings.limits.idle.min(allowed.idle);
         let count = settings.workers.get();
         let board = Arc::new(Board::new(count, settings.first_generation, &settings.tables)?);
         for gate in &settings.gates {

@@ -87,6 +87,9 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Idle connections kept for one endpoint by one worker.
     pub idle_per_endpoint: usize,
+    /// Idle connections kept to all endpoints by all workers. [`crate::Proxy::start`] lowers it to
+    /// what the process has descriptors for.
+    pub idle: usize,
     /// Bytes of a request body that are read and thrown away after an early answer.
     pub linger_bytes: u64,
 }
@@ -117,6 +120,7 @@ impl Default for Limits {
             connections: Connections::UpTo(20_000),
             header_bytes: 64 * 1024,
             idle_per_endpoint: 256,
+            idle: 8_192,
             linger_bytes: 16 * 1024 * 1024,
         }
     }

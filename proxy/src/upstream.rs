@@ -6,12 +6,14 @@
 
 mod connect;
 mod endpoint;
+mod idle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 pub(crate) use connect::{Connection, FirstByte, UpstreamIo, connect};
 pub(crate) use endpoint::{Endpoint, Load};
+pub(crate) use idle::IdleRoom;
 
 /// A retry costs this much of the budget; a first attempt adds one: 20 % retries in the long run.
 const RETRY_COST: i64 = 5;

@@ -33,6 +33,7 @@ use crate::settings::ProxySettings;
 use crate::signals::{AccessRecord, Ring};
 use crate::switch::Board;
 use crate::table::Table;
+use crate::upstream::IdleRoom;
 use watch::{TICK, Watches};
 
 /// Ticks between two sweeps of idle upstream connections.
@@ -81,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) watches: Watches,
     pub(crate) ring: Ring,
     pub(crate) unrouted: AtomicU64,
+    /// This worker's share of the idle connections that there may be.
+    pub(crate) idle: Arc<IdleRoom>,
     started: Instant,
     /// The table as this worker holds it: requests count references to the worker's own copy of the
     /// handle, so that no reference count is shared between workers.
@@ -126,8 +129,10 @@ pub(crate) enum Order {
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
         let table = shared.board.table.load_full();
+        let idle = shared.settings.limits.idle / shared.settings.workers;
         Self {
             index,
+            idle: Arc::new(IdleRoom::new(idle.max(1))),
             shared,
             watches: Watches::new(),
             ring: Ring::default(),

@@ -256,7 +256,8 @@ fn give_back(mut lent: Lent, exchange: &Exchange) {
         let worker = &exchange.inbound.worker;
         let most = worker.settings().limits.idle_per_endpoint;
         lent.connection.used = true;
-        lent.load.endpoint.give(worker.index, lent.connection, worker.now_ms(), most);
+        let (now_ms, room) = (worker.now_ms(), &worker.idle);
+        lent.load.endpoint.give(worker.index, lent.connection, now_ms, most, room);
     }
 }
 

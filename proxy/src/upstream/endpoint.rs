@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Connection;
+use super::idle::{IdlePlace, IdleRoom};
 
 /// How long an endpoint is left alone after its first failed connection; doubles, up to the most.
 const BACK_OFF_MS: u64 = 200;
@@ -36,9 +37,10 @@ struct Cell {
 
 /// A connection that waits for its next request.
 #[derive(Debug)]
-pub(crate) struct Idle {
-    pub(crate) connection: Connection,
-    pub(crate) since_ms: u64,
+struct Idle {
+    connection: Connection,
+    since_ms: u64,
+    _place: IdlePlace,
 }
 
 impl Endpoint {
@@ -93,16 +95,26 @@ impl Endpoint {
         None
     }
 
-    /// Gives a connection back after a whole exchange.
-    pub(crate) fn give(&self, worker: usize, connection: Connection, now_ms: u64, most: usize) {
+    /// Gives a connection back after a whole exchange. It is closed if the worker has no room for
+    /// it that an older one to this endpoint could leave.
+    pub(crate) fn give(
+        &self,
+        worker: usize,
+        connection: Connection,
+        now_ms: u64,
+        most: usize,
+        room: &Arc<IdleRoom>,
+    ) {
         if self.removed.load(Ordering::Acquire) || connection.is_closed() {
             return;
         }
         if let Some(mut idle) = self.idle(worker) {
-            if idle.len() >= most {
+            if idle.len() >= most || (room.is_full() && !idle.is_empty()) {
                 idle.remove(0);
             }
-            idle.push(Idle { connection, since_ms: now_ms });
+            if let Some(place) = room.take() {
+                idle.push(Idle { connection, since_ms: now_ms, _place: place });
+            }
         }
         if self.removed.load(Ordering::Acquire) {
             self.clear();

@@ -285,3 +285,28 @@ fn a_request_that_cannot_be_repeated_takes_a_fresh_connection_only() {
         assert_eq!(upstream.connections(), connections, "{request:?}");
     }
 }
+
+#[test]
+fn idle_connections_are_bounded_in_all() {
+    let upstreams: Vec<_> = (0..5).map(|_| Upstream::says("ok")).collect();
+    let apps = upstreams.iter().enumerate().map(|(number, upstream)| {
+        let mut spec = spec(&format!("app{number}"), &[upstream.address], &[]);
+        spec.routes = vec![super::harness::route(Some(&format!("{number}.test")), "/")];
+        spec
+    });
+    let mut settings = settings(apps.collect());
+    settings.workers = std::num::NonZeroUsize::MIN;
+    settings.limits.idle = 2;
+    let site = Site::start(settings);
+    let mut client = site.client();
+    for _ in 0..3 {
+        for number in 0..5 {
+            let request = format!("GET / HTTP/1.1\r\nHost: {number}.test\r\n\r\n");
+            assert_eq!(client.ask(&request).text(), "ok");
+        }
+    }
+    let open = || upstreams.iter().map(|u| u.connections() - u.closed()).sum::<usize>();
+    until("those over the bound are closed", || open() == 2);
+    // The first two are used again and again.
+    assert_eq!(upstreams[0].connections() + upstreams[1].connections(), 2);
+}
