@@ -16,6 +16,7 @@ pub mod watch;
 
 use crate::host::docker::DockerError;
 use crate::host::redirect::RedirectError;
+use crate::host::stack::StackError;
 
 pub use owner::{Held, Owner, Published};
 pub use plan::{HandOver, Plan, Wanted};
@@ -52,6 +53,9 @@ pub enum AdoptError {
     /// The stack could not be put on the ports.
     #[error("docker compose could not put the release on the ports: {0}")]
     Compose(String),
+    /// Something of our stacks is left; the ports are given back by then.
+    #[error("the release runs from plain docker compose, but something of Cutover's is left: {0}")]
+    Left(#[from] StackError),
 }
 
 /// `80`, `80 and 3001`, `80, 443 and 3001`.

@@ -390,7 +390,7 @@ impl Reconciler {
 
     /// Removes what a release has outside of its stack.
     pub async fn forget(&self, stack: &StackSettings, release: ReleaseId) {
-        making::forget(stack, release).await;
+        crate::host::stack::forget(stack, release).await;
     }
 
     /// The proven endpoints of a project, by service.

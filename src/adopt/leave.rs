@@ -11,13 +11,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cutover_model::{AppName, Color, Redirect, ReleaseId};
+use cutover_model::{Color, Redirect, ReleaseId};
 use serde::Serialize;
 use tokio::process::Command;
 
 use super::{AdoptError, Held, Owner, list};
 use crate::host::docker::{Docker, Filter, label};
-use crate::host::{StackSettings, redirect};
+use crate::host::{StackSettings, redirect, stack};
 
 /// How compose is asked to put a release on the ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -233,22 +233,22 @@ impl Putting {
     }
 }
 
-/// Removes the containers of our own stacks of an app, once nothing goes to them any more. What
-/// plain compose runs, and the containers that keep images, stay.
+/// Removes our own stacks of an app, once nothing goes to them any more: containers, networks, the
+/// links to shared services. What plain compose runs stays.
 ///
 /// # Errors
-/// [`AdoptError::Docker`] when the engine does not answer or refuses.
-pub async fn remove_stacks(docker: &Docker, app: &AppName) -> Result<usize, AdoptError> {
-    let mut removed = 0;
+/// [`AdoptError`] when the engine does not answer or refuses.
+pub async fn remove_stacks(docker: &Docker, settings: &StackSettings) -> Result<(), AdoptError> {
+    let app = settings.app.as_str();
     for color in Color::BOTH {
-        let project = Filter::project(&format!("{app}-{color}"));
-        for container in docker.containers(&project.label(label::APP, app.as_str())).await? {
+        let project = Filter::project(&settings.project(color));
+        for container in docker.containers(&project.label(label::APP, app)).await? {
             docker.stop(&container, None).await?;
             docker.remove(&container).await?;
-            removed += 1;
         }
+        stack::remove(docker, settings, color).await?;
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// Takes the rule away, last of all.

@@ -18,7 +18,7 @@ use cutover_model::{
 
 use super::leave::{self, LeavePlan, Way};
 use super::{AdoptError, Published, owner};
-use crate::host::Docker;
+use crate::host::{Docker, StackSettings, stack};
 use crate::journal::weights::{Newer, WeightsFile};
 use crate::journal::{JournalError, StateLock, Store, codec, lock, weights};
 
@@ -191,7 +191,7 @@ impl Asleep {
     }
 
     /// Gives the ports back: compose first where needed, then the rule goes, then it is recorded,
-    /// then our own stacks go.
+    /// then our own stacks go, and what their releases had beside them.
     ///
     /// # Errors
     /// When compose, the rule, the record or Docker fail; the rule stands until compose has
@@ -199,7 +199,7 @@ impl Asleep {
     pub async fn leave(
         &self,
         plan: &LeavePlan,
-        docker: &Docker,
+        (docker, settings): (&Docker, &StackSettings),
         actor: &Actor,
         now: Millis,
     ) -> Result<(), OfflineError> {
@@ -211,9 +211,13 @@ impl Asleep {
         // CRASH: the rule is gone and the journal says it stands: the next start sets it again, and
         // leaving once more is the same as now.
         self.record_leave(lock, actor, now)?;
-        leave::remove_stacks(docker, &self.app).await?;
+        leave::remove_stacks(docker, settings).await?;
         if let Way::Put(putting) = &plan.way {
             putting.put_singletons().await?;
+        }
+        let colors = Color::BOTH.map(|color| *self.state.colors.get(color));
+        for release in colors.into_iter().flatten() {
+            stack::forget(settings, release).await;
         }
         Ok(())
     }

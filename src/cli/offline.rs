@@ -18,7 +18,7 @@ use crate::adopt::offline::start::{self, Start, Started};
 use crate::adopt::offline::{self, Asleep, Need, OfflineError};
 use crate::client::ClientError;
 use crate::daemon;
-use crate::host::{Compose, Docker};
+use crate::host::{Compose, Docker, StackSettings};
 
 /// How long the daemon may take to answer after its start.
 const START: Duration = Duration::from_secs(30);
@@ -160,6 +160,7 @@ pub(super) struct Leaving {
     asleep: Asleep,
     pub(super) plan: LeavePlan,
     docker: Docker,
+    stack: StackSettings,
 }
 
 /// The plan of `leave --offline`; nothing happens.
@@ -191,14 +192,14 @@ pub(super) async fn leaving(session: &Session) -> Result<Leaving, CliError> {
     };
     let plan =
         asleep.leave_plan(putting, ports, &published, |service| leave::runs(&stack, service))?;
-    Ok(Leaving { asleep, plan, docker })
+    Ok(Leaving { asleep, plan, docker, stack })
 }
 
 /// `leave --offline`.
 pub(super) async fn leave(session: &Session, leaving: Leaving) -> Result<Exit, CliError> {
-    let Leaving { asleep, plan, docker } = leaving;
+    let Leaving { asleep, plan, docker, stack } = leaving;
     let actor = Actor(std::env::var("USER").unwrap_or_else(|_| "root".to_owned()));
-    asleep.leave(&plan, &docker, &actor, now()).await?;
+    asleep.leave(&plan, (&docker, &stack), &actor, now()).await?;
     let at = session.clock.exact(now().0);
     let release = plan.release;
     session.out.text(&format!("{at}  DONE: {release} runs from plain docker compose again."));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use cutover_model::{AppName, Color, ServiceName};
+use cutover_model::{AppName, Color, ReleaseId, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use super::env::EnvRules;
@@ -117,6 +117,18 @@ impl StackSettings {
             docker_socket: None,
             state,
         }
+    }
+
+    /// The folder of a release: its compose file, env files and what else belongs to it.
+    #[must_use]
+    pub fn release_folder(&self, release: ReleaseId) -> PathBuf {
+        self.state.join("releases").join(release.to_string())
+    }
+
+    /// The folder in which a release's commit is checked out.
+    #[must_use]
+    pub fn worktree(&self, release: ReleaseId) -> PathBuf {
+        self.state.join("worktrees").join(release.to_string())
     }
 
     /// The compose project of a color: `<app>-<color>`.

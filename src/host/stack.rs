@@ -22,10 +22,12 @@ use super::redact::Secrets;
 use super::settings::{StackSettings, VolumeClass};
 
 mod error;
+mod forget;
 mod run;
 mod wait;
 
 pub use error::{Fault, StackError};
+pub use forget::forget;
 pub use run::{RunOutput, run_once, words};
 
 /// Which services of a stack are meant.

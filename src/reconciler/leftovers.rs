@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_model::{ByColor, Color, ReleaseId};
 
-use super::making;
 use super::perform::{docker, text};
 use crate::host::StackSettings;
 use crate::host::docker::{Container, Filter, label};
@@ -117,7 +116,7 @@ fn sort(container: &Container, known: &Known, found: &mut Found) {
 
 /// Removes what is left of a release that is not on record.
 pub(super) async fn clean(settings: &StackSettings, release: ReleaseId) {
-    making::forget(settings, release).await;
+    crate::host::stack::forget(settings, release).await;
     // Without a repository the checkout is a folder like any other.
     let checkout = super::perform::worktree(settings, release);
     if checkout.exists()

@@ -2,7 +2,7 @@
 //!
 //! Nothing here starts a container or touches what runs. Whether there is room for a second copy
 //! is asked before anything is built; that is in `preflight`. What is written stands below the
-//! release's folder and worktree, and goes with [`forget`].
+//! release's folder and worktree, and goes with [`stack::forget`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -265,29 +265,4 @@ pub(super) async fn commits(
 /// The commit that the operator's checkout is at.
 pub(super) async fn checkout(settings: &StackSettings) -> Option<String> {
     Some(git::head(&settings.folder).await.ok()??.commit.id)
-}
-
-/// Removes what a release has outside of its stack: folder, worktree, pins, ref.
-pub(super) async fn forget(settings: &StackSettings, release: ReleaseId) {
-    let name = release.to_string();
-    if let Ok(Some(head)) = git::head(&settings.folder).await {
-        log(git::remove_worktree(&head.root, &worktree(settings, release)).await);
-        log(git::forget(&head.root, settings.app.as_str(), &name).await);
-    }
-    if let Ok(docker) = docker(settings).await {
-        log(docker.unpin_images(settings.app.as_str(), &name).await);
-    }
-    let folder = release_folder(settings, release);
-    if folder.exists() {
-        log(files::remove_release(&folder).await);
-    }
-    for rest in [format!("{name}.json"), format!("{name}-pull.json")] {
-        drop(std::fs::remove_file(settings.state.join("builds").join(rest)));
-    }
-}
-
-fn log<T, E: std::fmt::Display>(result: Result<T, E>) {
-    if let Err(error) = result {
-        tracing::warn!(%error, "something of a release is left over; doctor finds it");
-    }
 }

@@ -93,7 +93,7 @@ async fn act(
 
 /// The folder of a release, below the app's part of the state folder.
 pub(super) fn release_folder(settings: &StackSettings, release: ReleaseId) -> PathBuf {
-    settings.state.join("releases").join(release.to_string())
+    settings.release_folder(release)
 }
 
 /// Where a release's files for a color are: where it was made again, a folder of their own.
@@ -104,7 +104,7 @@ pub(super) fn folder_in(settings: &StackSettings, release: ReleaseId, color: Col
 }
 
 pub(super) fn worktree(settings: &StackSettings, release: ReleaseId) -> PathBuf {
-    settings.state.join("worktrees").join(release.to_string())
+    settings.worktree(release)
 }
 
 pub(super) async fn docker(settings: &StackSettings) -> Result<Docker, String> {
