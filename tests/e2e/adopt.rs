@@ -175,7 +175,7 @@ fn leaving_puts_the_release_on_the_ports_and_refuses_nobody() {
     let _new = Server::start(&machine, "NEW", move || {
         vec![landing::listen(SocketAddr::from(landing.v4), Sharing::Alone).unwrap()]
     });
-    let table = format!("cutover_test_{}", std::process::id());
+    let table = format!("cutover_test_{port}");
     let leads = &Lead::everywhere(project.port)[..1];
     let rule = plan(&table, leads, landing, WhenDead::Wait).unwrap();
     let putting = project.putting();

@@ -1,12 +1,15 @@
 //! Taking over what runs, and giving it back.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::harness::engine;
 use crate::harness::fronted::{ADOPT, Fronted};
-use crate::harness::load::{CALLERS, Load, Plan, VISITORS};
+use crate::harness::load::{Load, Plan, VISITORS};
 use crate::harness::own_engine::{LiveRestore, OwnEngine};
 use crate::harness::stack::Stack;
+use crate::harness::traces::Traces;
+use crate::harness::witness::Witness;
 
 #[test]
 fn adopt_shows_a_plan_and_changes_nothing_without_a_yes() {
@@ -27,28 +30,32 @@ fn adopt_shows_a_plan_and_changes_nothing_without_a_yes() {
 
 #[test]
 fn deploy_after_adopt_then_leave_brings_plain_compose_back() {
-    let fronted = Fronted::adopted();
+    let fronted = Fronted::beside();
     let shop = &fronted.shop;
+    let before = Traces::look(&fronted);
+    let observer = shop.observer();
+    let server = observer.server_start();
+    fronted.run(ADOPT).succeeded();
     fronted.deploy("good", &["--at-once"]).succeeded();
     fronted.serves("v2");
+    let load = fronted.load_on_both(Ipv4Addr::LOCALHOST, 100, 100);
+    load.wait_for(100);
     fronted.run(&["leave", "--yes"]).succeeded();
+    load.wait_for(100);
+    load.stop_without_a_failure();
+    assert_eq!(observer.server_start(), server, "the database was restarted");
     let page = shop.answers(shop.port, "/");
     assert!(page.header("via").is_none(), "{}", page.head);
-    let api = Plan {
-        address: ([127, 0, 0, 1], shop.api_port).into(),
-        rate: 100,
-        clients: 50,
-        mix: CALLERS,
-    };
-    let load = Load::start(api);
-    load.wait_for(200);
-    load.stop().assert_none_failed();
+    assert_eq!(shop.answers(shop.api_port, "/api/whoami").release(), "v2");
+    Traces::look(&fronted).assert_given_back(&before, shop, Some("r2"));
 }
 
 #[test]
 fn adopt_takes_over_from_nginx_on_the_host() {
     let mut fronted = Fronted::beside();
-    let nginx = Nginx::start(&mut fronted);
+    let mut nginx = Nginx::start(&mut fronted);
+    let before = Traces::look(&fronted);
+    let witness = Witness::look(&fronted.shop);
     let load = Load::start(Plan {
         address: ([127, 0, 0, 1], nginx.port).into(),
         rate: 100,
@@ -58,13 +65,17 @@ fn adopt_takes_over_from_nginx_on_the_host() {
     load.wait_for(100);
     fronted.run(ADOPT).succeeded();
     load.wait_for(300);
-    let records = load.stop();
-    records.assert_none_failed();
     let answer = crate::harness::wire::get(nginx.port, "/api/whoami").expect("an answer");
     assert!(answer.header("via").is_some(), "not through Cutover: {}", answer.head);
+    witness.nothing_was_touched(&fronted.shop);
     fronted.run(&["leave", "--yes"]).succeeded();
+    load.wait_for(300);
+    load.stop().assert_none_failed();
     let answer = crate::harness::wire::get(nginx.port, "/api/whoami").expect("an answer");
     assert!(answer.header("x-through").is_some(), "not through nginx: {}", answer.head);
+    witness.nothing_was_touched(&fronted.shop);
+    assert!(nginx.child.try_wait().expect("its state").is_none(), "nginx was ended");
+    Traces::look(&fronted).assert_given_back(&before, &fronted.shop, None);
 }
 
 /// What `adopt --dry-run` says on an engine of its own.

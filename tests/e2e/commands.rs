@@ -31,26 +31,38 @@ fn init_writes_a_file_that_check_accepts() {
 fn check_reports_six_mistakes_each_with_its_place() {
     let shop = Shop::copy();
     let good = config(&shop, &shop.beside("state").display().to_string());
-    let bad = good
-        .replace("version = 1", "version = 7")
-        .replace("workers = 2", "workers = \"two\"")
-        .replace("singletons =", "singeltons =")
-        .replace("uploads = \"shared\"", "uploads = \"both\"")
-        .replace("interval = \"500ms\"", "interval = 500")
-        .replace("weight = \"10%\"", "weight = \"110%\"");
+    // What is right, what is written instead, where in that the mistake stands, what is said of it.
+    let mistakes = [
+        ("version = 1", "version = 7", "7", "version 7 is not known"),
+        ("workers = 2", "workers = \"two\"", "\"two\"", "`proxy.workers` is a text"),
+        ("singletons =", "singeltons =", "singeltons", "unknown key `singeltons`"),
+        ("uploads = \"shared\"", "uploads = \"both\"", "\"both\"", "\"both\" is not a class"),
+        ("interval = \"500ms\"", "interval = 500", "500", ".probe.interval` is a whole number"),
+        ("weight = \"10%\"", "weight = \"110%\"", "\"110%\"", "a weight is at most 100 %"),
+    ];
+    let bad = mistakes.iter().fold(good, |text, (right, wrong, ..)| text.replace(right, wrong));
     shop.write("cutover.toml", &bad);
     let cutover = Cutover::new(&shop.path(), &shop.beside("daemon.log"));
-    let ran = cutover.run(&["check"]).exits(78);
+    let ran = cutover.run(&["check"]).exits(78).says(&["cutover.toml: 6 problems"]);
     let said = ran.printed.both();
-    let words = ["version", "workers", "singeltons", "both", "interval", "110%"];
-    for (line, word) in words.iter().map(|word| (line_of(&bad, word), word)) {
-        let place = format!("cutover.toml:{line}");
-        assert!(said.contains(&place), "{word} at {place} is missing in:\n{said}");
+    let reports: Vec<&str> = said.split("error: ").skip(1).collect();
+    assert_eq!(reports.len(), mistakes.len(), "{said}");
+    for (report, (_, wrong, mark, what)) in reports.iter().zip(mistakes) {
+        let (line, column) = place_of(&bad, wrong, mark);
+        let place = format!("--> {}/cutover.toml:{line}:{column}\n", shop.path().display());
+        assert!(report.lines().next().is_some_and(|line| line.contains(what)), "{what}: {report}");
+        assert!(report.contains(&place), "{what} at {place} is missing in:\n{report}");
+        assert!(report.contains("= help: "), "nothing says what to write: {report}");
     }
 }
 
-fn line_of(text: &str, word: &str) -> usize {
-    text.lines().position(|line| line.contains(word)).expect("the mistake stands in the text") + 1
+/// Line and column, from 1, at which `mark` begins inside of `written`, which stands there once.
+fn place_of(text: &str, written: &str, mark: &str) -> (usize, usize) {
+    assert_eq!(text.matches(written).count(), 1, "{written}");
+    let at = text.find(written).expect("it was counted");
+    let at = at + written.find(mark).expect("the mark is a part of it");
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    (text[..at].matches('\n').count() + 1, text[line_start..at].chars().count() + 1)
 }
 
 #[test]

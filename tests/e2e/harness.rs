@@ -15,7 +15,10 @@ pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod shop;
 pub(crate) mod stack;
+pub(crate) mod traces;
+pub(crate) mod turn;
 pub(crate) mod wire;
+pub(crate) mod witness;
 
 use std::time::{Duration, Instant};
 

@@ -39,7 +39,9 @@ mod netns;
 mod postgres;
 #[cfg(test)]
 mod redirect;
+#[cfg(test)]
 mod restore;
+#[cfg(test)]
 mod static_apps;
 #[cfg(test)]
 mod traps;

@@ -52,6 +52,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Runs a tool of the host and wants it to succeed.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    crate::harness::turn::take();
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
         output.status.success(),
@@ -109,9 +110,10 @@ pub(crate) struct Outside {
 impl Outside {
     pub(crate) fn new() -> Self {
         let client = Space::new("o");
-        let number = std::process::id();
-        // Both ends and the addresses carry the process id: tests run side by side.
-        let (here, there) = (format!("cto{number}h"), format!("cto{number}c"));
+        // Both ends and the addresses carry the process id and a count: tests run side by side,
+        // and a name may have 15 letters.
+        let number = std::process::id() * 8 + COUNT.fetch_add(1, Ordering::Relaxed) % 8;
+        let (here, there) = (format!("cto{number:x}h"), format!("cto{number:x}c"));
         let net = format!("198.18.{}.{}", number % 256, (number / 256 % 63) * 4);
         let (net, last) = net.rsplit_once('.').unwrap();
         let last: u32 = last.parse().unwrap();

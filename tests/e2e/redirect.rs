@@ -393,7 +393,7 @@ fn dockers_own_published_port_is_led_and_taken_back() {
         let (v4, v6) = (SocketAddr::from(landing.v4), SocketAddr::from(landing.v6.unwrap()));
         [v4, v6].map(|address| landing::listen(address, Sharing::Alone).unwrap()).into()
     });
-    let table = format!("cutover_test_{}", std::process::id());
+    let table = format!("cutover_test_{port}");
     let leads = Lead::everywhere(published.port);
     let redirect = plan(&table, &leads, landing, WhenDead::Wait).unwrap();
     let (redirect, answers) = settled(&machine, redirect);
@@ -425,7 +425,7 @@ fn a_led_port_outlives_the_container_that_published_it() {
     let _new = Server::start(&machine, "NEW", move || {
         vec![landing::listen(SocketAddr::from(landing.v4), Sharing::Alone).unwrap()]
     });
-    let table = format!("cutover_test_{}", std::process::id());
+    let table = format!("cutover_test_{port}");
     let public = published.port;
     let leads = &Lead::everywhere(public)[..1];
     let redirect = plan(&table, leads, landing, WhenDead::Wait).unwrap();

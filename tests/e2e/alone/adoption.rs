@@ -1,82 +1,93 @@
-//! Adoption under load: no container restarted, no connection of the database lost, no request
-//! failed; also behind a firewall that drops what is not for the published port.
+//! Adoption and leaving under load: no container restarted, no connection of the database lost, no
+//! request failed, nothing of ours left on the host; also behind a firewall that drops what is not
+//! for the published ports.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::fronted::{ADOPT, Fronted};
-use crate::harness::load::{Load, Plan, READERS};
 use crate::harness::own_engine::OwnEngine;
-use crate::harness::stack::Stack;
-use crate::harness::{engine, eventually, wire};
+use crate::harness::traces::Traces;
+use crate::harness::witness::Witness;
+use crate::harness::{eventually, wire};
 
 #[test]
 fn adopt_and_leave_under_load_fail_no_request_and_restart_nothing() {
     let fronted = Fronted::beside();
     let shop = &fronted.shop;
-    let observer = shop.observer();
-    let load = fronted.load(300, 600);
-    load.wait_for(600);
-    let before = (engine::starts(&shop.project), observer.server_start());
-    let sessions = observer.sessions("shop");
+    let before = Traces::look(&fronted);
+    let witness = Witness::look(shop);
+    let load = fronted.load_on_both(Ipv4Addr::LOCALHOST, 300, 600);
+    load.wait_for(300);
     fronted.run(ADOPT).succeeded().says(&["Adopted"]);
-    load.wait_for(600);
+    load.wait_for(300);
     let page = shop.answers(shop.port, "/");
     assert!(page.header("via").is_some(), "not through Cutover: {}", page.head);
-    let kept = observer.sessions("shop");
-    assert!(sessions.iter().all(|session| kept.contains(session)), "a session was reset");
+    witness.nothing_was_touched(shop);
     fronted.run(&["leave", "--yes"]).succeeded();
-    load.wait_for(600);
-    load.stop().assert_none_failed();
-    assert_eq!((engine::starts(&shop.project), observer.server_start()), before);
+    load.wait_for(300);
+    load.stop_without_a_failure();
+    witness.nothing_was_touched(shop);
     let page = shop.answers(shop.port, "/");
     assert!(page.header("via").is_none(), "still through Cutover: {}", page.head);
+    Traces::look(&fronted).assert_given_back(&before, shop, None);
 }
 
 #[test]
-fn adopt_behind_a_firewall_that_knows_only_the_published_port_fails_no_request() {
+fn adopt_behind_a_firewall_that_knows_only_the_published_ports_fails_no_request() {
     let own = OwnEngine::start();
-    own.load("shop-program:latest");
-    let stack = Stack::copy("plain");
-    let host = own.host();
-    stack.compose_on(&["-H", &host], &["up", "-d"]).succeeded();
-    close_all_but(&own, stack.port);
-    let address = SocketAddr::from((own.address, stack.port));
-    let ask = || wire::ask(address, "GET", "/", &[], b"").ok().filter(|a| a.status == 200);
-    let page = eventually("the stack answers from outside", Duration::from_secs(20), ask);
+    let fronted = Fronted::beside_on(&own);
+    let shop = &fronted.shop;
+    close_all_but(&own, [shop.port, shop.api_port]);
+    let ask = |port: u16, path: &str| {
+        let address = SocketAddr::from((own.address, port));
+        wire::ask(address, "GET", path, &[], b"").ok().filter(|answer| answer.status == 200)
+    };
+    let page = eventually("the shop answers from outside", Duration::from_secs(20), || {
+        ask(shop.port, "/")
+    });
     assert!(page.header("via").is_none());
-
-    let [program, net] = own.prefix();
-    let mut cutover =
-        stack.cutover("").inside(&[&program, &net], &[("DOCKER_HOST", host.as_str())]);
-    cutover.serve();
-    let load = Load::start(Plan { address, rate: 200, clients: 200, mix: READERS });
-    load.wait_for(300);
-    cutover.run(ADOPT).succeeded();
-    load.wait_for(300);
-    let page = ask().expect("an answer");
+    let rules = own.rules();
+    let witness = Witness::look(shop);
+    let load = fronted.load_on_both(own.address, 200, 200);
+    load.wait_for(200);
+    fronted.run(ADOPT).succeeded();
+    load.wait_for(200);
+    let page = ask(shop.port, "/").expect("an answer");
     assert!(page.header("via").is_some(), "not through Cutover: {}", page.head);
-    stack.set_variables(&[("STACK_RELEASE", "two")]);
-    stack.commit("two");
-    cutover.run(&["deploy", "--at-once"]).succeeded();
-    assert_eq!(ask().expect("an answer").release(), "two");
-    cutover.run(&["rollback"]).succeeded();
+    witness.nothing_was_touched(shop);
+    fronted.deploy("good", &["--at-once"]).succeeded();
+    assert_eq!(ask(shop.api_port, "/api/whoami").expect("an answer").release(), "v2");
+    fronted.run(&["rollback"]).succeeded();
     load.wait_for(100);
-    cutover.run(&["leave", "--yes"]).succeeded();
-    load.wait_for(300);
-    load.stop().assert_none_failed();
-    let page = ask().expect("an answer");
+    fronted.run(&["leave", "--yes"]).succeeded();
+    load.wait_for(200);
+    load.stop_without_a_failure();
+    let page = ask(shop.port, "/").expect("an answer");
     assert!(page.header("via").is_none(), "still through Cutover: {}", page.head);
+    // The agent runs once: the deploy has moved it, and the rollback has brought it back.
+    witness.the_database_was_not_touched("shop backend");
+    assert_same_rules(&rules, &own.rules());
 }
 
-/// A firewall as many hosts have it: INPUT drops everything but one port.
-fn close_all_but(own: &OwnEngine, port: u16) {
+/// Nobody else makes rules in there: whatever differs is of ours.
+fn assert_same_rules(before: &[String], after: &[String]) {
+    let [before, after] = [before, after].map(|rules| rules.iter().collect::<BTreeSet<_>>());
+    let left: Vec<_> = after.difference(&before).collect();
+    let gone: Vec<_> = before.difference(&after).collect();
+    assert!(left.is_empty() && gone.is_empty(), "left behind:\n{left:#?}\ngone:\n{gone:#?}");
+}
+
+/// A firewall as many hosts have it: INPUT drops everything but these ports.
+fn close_all_but(own: &OwnEngine, [one, other]: [u16; 2]) {
     let rules = format!(
         "table inet hostwall {{\nchain input {{\n\
          type filter hook input priority 0; policy drop;\n\
-         ct state established,related accept\niif lo accept\ntcp dport {port} accept\n}}\n}}\n"
+         ct state established,related accept\niif lo accept\n\
+         tcp dport {{ {one}, {other} }} accept\n}}\n}}\n"
     );
     let [program, net] = own.prefix();
     let mut nft = Command::new(program)

@@ -18,6 +18,8 @@ pub(crate) struct Cutover {
     config: PathBuf,
     log: PathBuf,
     daemon: Option<Child>,
+    /// The process ids of all daemons of this value, also of ended ones.
+    started: Vec<u32>,
     /// What stands before the program, such as `nsenter --net=FILE`.
     inside: Vec<String>,
     variables: Vec<(String, String)>,
@@ -26,11 +28,13 @@ pub(crate) struct Cutover {
 impl Cutover {
     /// Commands run in `folder`, which holds `cutover.toml`; what the daemon says goes to `log`.
     pub(crate) fn new(folder: &Path, log: &Path) -> Self {
+        super::turn::take();
         Self {
             folder: folder.to_owned(),
             config: folder.join("cutover.toml"),
             log: log.to_owned(),
             daemon: None,
+            started: Vec::new(),
             inside: Vec::new(),
             variables: Vec::new(),
         }
@@ -122,7 +126,13 @@ impl Cutover {
             .stderr(log)
             .spawn()
             .expect("cutover serve starts");
+        self.started.push(child.id());
         self.daemon = Some(child);
+    }
+
+    /// The process ids of the daemons that were started so far.
+    pub(crate) fn started(&self) -> &[u32] {
+        &self.started
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -30,6 +30,7 @@ pub(crate) fn run(program: &str, arguments: &[&str], folder: &Path) -> Printed {
 }
 
 pub(crate) fn finish(mut command: Command) -> Printed {
+    super::turn::take();
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -69,13 +70,22 @@ pub(crate) fn inspect(container: &str, template: &str) -> String {
 
 /// When each container of a project was started, by id: unchanged means never restarted.
 pub(crate) fn starts(project: &str) -> Vec<(String, String)> {
-    let mut starts: Vec<_> = containers(project)
-        .into_iter()
-        .map(|id| {
-            let start = inspect(&id, "{{.State.StartedAt}} {{.State.Pid}} {{.RestartCount}}");
-            (id, start)
-        })
-        .collect();
+    starts_by(docker, project)
+}
+
+/// The same, asked through another way to docker.
+pub(crate) fn starts_by(
+    docker: impl Fn(&[&str]) -> Printed,
+    project: &str,
+) -> Vec<(String, String)> {
+    let label = format!("label=com.docker.compose.project={project}");
+    let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &label]).succeeded().stdout;
+    let template = "{{.State.StartedAt}} {{.State.Pid}} {{.RestartCount}}";
+    let start = |id: &str| {
+        let said = docker(&["inspect", "--format", template, id]).succeeded().stdout;
+        (id.to_owned(), said.trim().to_owned())
+    };
+    let mut starts: Vec<_> = ids.lines().map(start).collect();
     starts.sort();
     starts
 }

@@ -1,13 +1,14 @@
 //! The shop with Cutover in front: its `cutover.toml`, its daemon, and the steps that most tests
 //! begin with.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::daemon::{Cutover, Ran};
 use super::engine;
-use super::load::{Load, Plan, VISITORS};
+use super::load::{CALLERS, Load, Plan, READERS, VISITORS};
+use super::own_engine::OwnEngine;
 use super::shop::Shop;
 use super::{eventually, wire};
 
@@ -95,6 +96,27 @@ impl Fronted {
         SocketAddr::from(([127, 0, 0, 1], self.shop.port))
     }
 
+    /// The shop runs from plain compose on an engine of its own, the daemon beside it.
+    pub(crate) fn beside_on(own: &OwnEngine) -> Self {
+        let mut fronted = Self::unserved(Shop::copy_on(own).running(), |shop| shop.beside("state"));
+        let [program, network] = own.prefix();
+        let variables = [("DOCKER_HOST", own.host())];
+        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+        fronted.cutover = fronted.cutover.inside(&[&program, &network], &variables);
+        fronted.cutover.serve();
+        fronted
+    }
+
+    /// A load on both public ports at this address, each with what is there without Cutover, too.
+    pub(crate) fn load_on_both(&self, host: Ipv4Addr, rate: u32, clients: usize) -> BothPorts {
+        let start = |port, mix| {
+            let address = SocketAddr::from((host, port));
+            Load::start(Plan { address, rate: rate / 2, clients: clients / 2, mix })
+        };
+        let page = start(self.shop.port, READERS);
+        BothPorts { page, api: start(self.shop.api_port, CALLERS) }
+    }
+
     /// A load on the public port.
     pub(crate) fn load(&self, rate: u32, clients: usize) -> Load {
         Load::start(Plan { address: self.address(), rate, clients, mix: VISITORS })
@@ -118,6 +140,27 @@ impl Fronted {
             let answer = wire::get(self.shop.port, "/api/whoami").ok()?;
             (answer.status == 200 && answer.release() == release).then_some(())
         });
+    }
+}
+
+/// A load on the port of the page and one on the port of the API.
+pub(crate) struct BothPorts {
+    page: Load,
+    api: Load,
+}
+
+impl BothPorts {
+    /// Waits until that many more requests have ended on each port.
+    pub(crate) fn wait_for(&self, more: usize) {
+        self.page.wait_for(more);
+        self.api.wait_for(more);
+    }
+
+    /// Ends the loads; none of their requests may have failed.
+    #[track_caller]
+    pub(crate) fn stop_without_a_failure(self) {
+        self.page.stop().assert_none_failed();
+        self.api.stop().assert_none_failed();
     }
 }
 

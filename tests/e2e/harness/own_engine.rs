@@ -1,11 +1,13 @@
 //! A second container engine of the test's own, in a network namespace of its own, so that it can
 //! be stopped and killed. The test reaches what runs in there over a pair of virtual interfaces.
 
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 use super::{engine, eventually, ports};
@@ -39,7 +41,7 @@ impl OwnEngine {
         let folder =
             tempfile::Builder::new().prefix("cutover-engine-").tempdir().expect("a folder");
         let namespace = ports::project_name("net");
-        // A second one in this process must not get the names of the first.
+        // Neither a second one in this process nor one of another process gets the same names.
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = std::process::id() * 8 + STARTED.fetch_add(1, Ordering::Relaxed) % 8;
         let (third, fourth) = ((number / 64 % 250) as u8, (number % 64 * 4) as u8);
@@ -67,6 +69,27 @@ impl OwnEngine {
 
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
+    }
+
+    /// The file that stands for its network namespace.
+    pub(crate) fn network(&self) -> PathBuf {
+        PathBuf::from(format!("/run/netns/{}", self.namespace))
+    }
+
+    /// The rules of its network, without what they have counted.
+    pub(crate) fn rules(&self) -> Vec<String> {
+        let [program, net] = self.prefix();
+        let list = |tool: &[&str]| {
+            let all = [&[net.as_str()], tool].concat();
+            engine::run(&program, &all, "/".as_ref()).succeeded().stdout
+        };
+        let mut rules = list(&["nft", "--stateless", "list", "ruleset"]);
+        rules.push_str(&list(&["iptables-legacy", "-S"]));
+        rules.push_str(&list(&["ip", "rule"]));
+        rules.push_str(&list(&["ip", "-brief", "link"]));
+        // The wires of containers get new names with each start.
+        let is_wire = |line: &&str| line.starts_with("veth");
+        rules.lines().filter(|line| !is_wire(line)).map(|line| line.trim().to_owned()).collect()
     }
 
     pub(crate) fn launch(&mut self) {
@@ -165,4 +188,16 @@ impl Drop for OwnEngine {
 
 fn ip(arguments: &[&str]) {
     engine::run("ip", arguments, "/".as_ref()).succeeded();
+}
+
+/// Does something on a thread of its own inside of a network namespace. Sockets that it opens stay
+/// inside.
+pub(crate) fn inside<T: Send>(network: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let enter = || {
+        let space = std::fs::File::open(network).expect("a network namespace");
+        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("the namespace lets this thread in");
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(enter).join().expect("the work inside ends well"))
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::engine::{self, Printed};
 use super::observer::Observer;
+use super::own_engine::{self, OwnEngine};
 use super::stack::clean_up;
 use super::{eventually, ports, wire};
 
@@ -16,6 +17,10 @@ pub(crate) const PASSWORD: &str = "cups-and-plates";
 
 pub(crate) struct Shop {
     folder: TempDir,
+    /// How docker is told which engine: nothing for the machine's own.
+    engine: Vec<String>,
+    /// The network namespace of that engine.
+    network: Option<PathBuf>,
     pub(crate) project: String,
     /// Where docker compose publishes the frontend.
     pub(crate) port: u16,
@@ -26,12 +31,25 @@ pub(crate) struct Shop {
 impl Shop {
     /// A copy with its first release committed; nothing runs.
     pub(crate) fn copy() -> Self {
+        Self::copy_for(Vec::new(), None)
+    }
+
+    /// A copy for an engine of the test's own, which gets the images.
+    pub(crate) fn copy_on(own: &OwnEngine) -> Self {
+        own.load("shop-program:latest");
+        own.load("cutover-fixture/postgres:15");
+        Self::copy_for(vec!["-H".to_owned(), own.host()], Some(own.network()))
+    }
+
+    fn copy_for(engine: Vec<String>, network: Option<PathBuf>) -> Self {
         let folder = tempfile::Builder::new().prefix("cutover-shop-").tempdir().expect("a folder");
         let shop = Self {
             project: ports::project_name("shop"),
             port: ports::free_port(),
             api_port: ports::free_port(),
             folder,
+            engine,
+            network,
         };
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop");
         let target = shop.path().display().to_string();
@@ -49,7 +67,11 @@ impl Shop {
 
     /// A copy whose database runs and is migrated; nothing else does.
     pub(crate) fn with_database() -> Self {
-        let shop = Self::copy();
+        Self::copy().migrated()
+    }
+
+    fn migrated(self) -> Self {
+        let shop = self;
         shop.compose(&["up", "-d", "--wait", "postgres"]).succeeded();
         shop.compose(&["build", "-q"]).succeeded();
         shop.compose(&["run", "--rm", "backend", "/shop", "migrate"]).succeeded();
@@ -58,7 +80,12 @@ impl Shop {
 
     /// A copy that runs from plain docker compose, migrated and healthy.
     pub(crate) fn up() -> Self {
-        let shop = Self::with_database();
+        Self::copy().running()
+    }
+
+    /// This copy, running from plain docker compose, migrated and healthy.
+    pub(crate) fn running(self) -> Self {
+        let shop = self.migrated();
         shop.compose(&["up", "-d", "--wait"]).succeeded();
         shop
     }
@@ -82,23 +109,41 @@ impl Shop {
     }
 
     pub(crate) fn compose(&self, arguments: &[&str]) -> Printed {
-        let mut all = vec!["compose"];
-        all.extend(arguments);
+        self.docker(&[&["compose"], arguments].concat())
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Printed {
+        let engine = self.engine.iter().map(String::as_str);
+        let all: Vec<&str> = engine.chain(arguments.iter().copied()).collect();
         engine::run("docker", &all, &self.path())
     }
 
     pub(crate) fn container(&self, service: &str) -> String {
-        let ids = engine::containers_of(&self.project, service);
-        ids.into_iter().next().unwrap_or_else(|| panic!("no container of {service}"))
+        let project = format!("label=com.docker.compose.project={}", self.project);
+        let service = format!("label=com.docker.compose.service={service}");
+        let list = ["ps", "-aq", "--no-trunc", "--filter", &project, "--filter", &service];
+        let ids = self.docker(&list).succeeded().stdout;
+        let first = ids.lines().next();
+        first.unwrap_or_else(|| panic!("no container of {service}")).to_owned()
+    }
+
+    /// When each container that plain compose runs was started, by id.
+    pub(crate) fn starts(&self) -> Vec<(String, String)> {
+        engine::starts_by(|arguments| self.docker(arguments), &self.project)
     }
 
     /// A database session that stays open from here on.
     pub(crate) fn observer(&self) -> Observer {
         let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        let addresses = engine::inspect(&self.container("postgres"), template);
+        let inspect = ["inspect", "--format", template, &self.container("postgres")];
+        let addresses = self.docker(&inspect).succeeded().stdout;
         let first = addresses.split_whitespace().next().expect("an address of postgres");
         let address = SocketAddr::new(first.parse().expect("an address"), 5432);
-        Observer::connect(address, "shop", PASSWORD, "shop")
+        let connect = || Observer::connect(address, "shop", PASSWORD, "shop");
+        match &self.network {
+            None => connect(),
+            Some(network) => own_engine::inside(network, connect),
+        }
     }
 
     /// Waits until the path answers 200 on this port.

@@ -1,7 +1,7 @@
 //! Dumps, copies and clones of a real database, damaged archives, and what is held against them.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cutover::host::postgres::archive::{self, listing};
 use cutover::host::postgres::preflight::{self, Need, UnknownSpace};
@@ -221,12 +221,15 @@ async fn a_copy_is_the_snapshot_whatever_is_written_meanwhile_and_its_loss_is_co
     assert_eq!((bill.tables.len(), bill.total()), (3, 25));
     let again = loss::exact(&live, &other, LIMIT).await.expect("twice on the same sessions");
     assert_eq!(again, bill);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let now = loop {
         // Counters are reported by sessions that become idle.
         let now = loss::activity(&live).await.expect("counters");
-        if loss::at_most(then.as_ref().expect("counters"), &now).is_some_and(|b| b.total() >= 25) {
+        let bill = loss::at_most(then.as_ref().expect("counters"), &now);
+        if bill.as_ref().is_some_and(|bill| bill.total() >= 25) {
             break now;
         }
+        assert!(Instant::now() < deadline, "not all 25 changes are counted: {bill:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let mut restarted = now.clone();
