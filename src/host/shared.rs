@@ -72,7 +72,10 @@ pub async fn ensure(
         let service = &shared.service;
         let found = containers(docker, stack, service).await?;
         let done = if found.is_empty() {
-            compose.up_absent_shared(service.as_str(), progress.clone()).await?;
+            if let Err(error) = compose.up_absent_shared(service.as_str(), progress.clone()).await {
+                take_back(docker, stack, service).await;
+                return Err(error.into());
+            }
             Done::Made
         } else {
             let completes = stack
@@ -86,6 +89,18 @@ pub async fn ensure(
         seen.push(SharedSeen { service: service.clone(), done, containers });
     }
     Ok(seen)
+}
+
+/// Removes what compose made of an absent service and could not start, as where its port is taken:
+/// it never ran. What does not go is seen by the next deploy, which starts it.
+async fn take_back(docker: &Docker, stack: &ColoredStack, service: &ServiceName) {
+    for container in containers(docker, stack, service).await.unwrap_or_default() {
+        if container.state == State::Created
+            && let Err(error) = docker.remove(&container).await
+        {
+            tracing::warn!(%error, "a container that could not start is left");
+        }
+    }
 }
 
 async fn revive(docker: &Docker, found: &[Container], completes: bool) -> Result<Done, HostError> {

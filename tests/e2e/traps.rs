@@ -10,6 +10,7 @@ mod files;
 mod names;
 mod parts;
 mod refused;
+mod room;
 
 /// Where the first deploy of an app goes, and the second one.
 const FIRST: &str = "green";

@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, Config, NoTls, Row};
 
+/// A session whose network is gone would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A session of somebody else: its process id in the server and when it began.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Session {
@@ -42,9 +45,11 @@ impl Observer {
 
     /// A question on the one session. A session that was reset ends the test here.
     pub(crate) fn ask(&self, sql: &str) -> Vec<Row> {
-        match self.runtime.block_on(self.client.query(sql, &[])) {
-            Ok(rows) => rows,
-            Err(error) => panic!("the observer's session: {error}, asked: {sql}"),
+        let asked = async { tokio::time::timeout(PATIENCE, self.client.query(sql, &[])).await };
+        match self.runtime.block_on(asked) {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => panic!("the observer's session: {error}, asked: {sql}"),
+            Err(_) => panic!("the observer's session: no answer in {PATIENCE:?}, asked: {sql}"),
         }
     }
 

@@ -132,13 +132,14 @@ impl Shop {
         engine::starts_by(|arguments| self.docker(arguments), &self.project)
     }
 
-    /// A database session that stays open from here on.
+    /// A database session that stays open from here on. It goes over the operator's own network: a
+    /// color's link goes with its color.
     pub(crate) fn observer(&self) -> Observer {
-        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        let inspect = ["inspect", "--format", template, &self.container("postgres")];
-        let addresses = self.docker(&inspect).succeeded().stdout;
-        let first = addresses.split_whitespace().next().expect("an address of postgres");
-        let address = SocketAddr::new(first.parse().expect("an address"), 5432);
+        let network = format!("(index .NetworkSettings.Networks \"{}_default\")", self.project);
+        let template = format!("{{{{{network}.IPAddress}}}}");
+        let inspect = ["inspect", "--format", &template, &self.container("postgres")];
+        let said = self.docker(&inspect).succeeded().stdout;
+        let address = SocketAddr::new(said.trim().parse().expect("an address"), 5432);
         let connect = || Observer::connect(address, "shop", PASSWORD, "shop");
         match &self.network {
             None => connect(),

@@ -123,7 +123,9 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     while let Some(next) = open.pop() {
         let Ok(entries) = std::fs::read_dir(&next) else { continue };
         for path in entries.map(|entry| entry.expect("a readable folder").path()) {
-            if path.ends_with(".git") {
+            // The second ones are SQLite's own, there as long as somebody has its file open.
+            let name = path.to_string_lossy();
+            if path.ends_with(".git") || name.ends_with(".db-wal") || name.ends_with(".db-shm") {
                 continue;
             }
             let is_folder = path.is_dir() && !path.is_symlink();
