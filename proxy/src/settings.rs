@@ -141,7 +141,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a tunnel may be silent in both directions.
     pub tunnel_idle: Duration,
-    /// How long a request body is read and thrown away after an early answer.
+    /// How long a request body is read and thrown away after an early answer, and how long a client
+    /// that has closed its side is waited for while nothing can be written to it.
     pub linger: Duration,
     /// How long an idle upstream connection is kept: below the usual server's five seconds.
     pub upstream_idle: Duration,

@@ -56,6 +56,7 @@ struct Way {
 
 impl Exchange {
     pub(crate) fn begin<B>(inbound: &Arc<Inbound>, request: &Request<B>) -> Self {
+        inbound.watch.begin_serving();
         let logged = inbound.worker.settings().access_log.is_some();
         Self {
             inbound: inbound.clone(),
@@ -157,6 +158,7 @@ impl Exchange {
         self.inbound.worker.log(|| self.access(class));
         let watch = &self.inbound.watch;
         watch.release();
+        watch.end_serving();
         watch.keep(crate::worker::watch::Stage::Head, self.inbound.worker.settings().timeouts.idle);
     }
 

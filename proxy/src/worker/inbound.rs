@@ -87,6 +87,11 @@ impl Notes {
         (bad != 0 && number >= bad).then(|| self.why.get().copied().unwrap_or("bad framing"))
     }
 
+    /// Whether a head was scanned that was not handed to `forward` yet.
+    fn is_before(&self, heads: u64) -> bool {
+        self.served.load(Ordering::Relaxed) < heads
+    }
+
     fn refuse(&self, number: u64, why: &'static str) {
         if self.why.set(why).is_ok() {
             self.bad.store(number, Ordering::Relaxed);
@@ -151,11 +156,14 @@ pub(crate) struct ClientIo {
     scanner: Scanner,
     lingered: u64,
     closing: bool,
+    /// The client has closed its side.
+    ended: bool,
 }
 
 impl ClientIo {
     fn new(stream: TcpStream, inbound: Arc<Inbound>) -> Self {
-        Self { stream, inbound, scanner: Scanner::default(), lingered: 0, closing: false }
+        let scanner = Scanner::default();
+        Self { stream, inbound, scanner, lingered: 0, closing: false, ended: false }
     }
 
     fn too_slow(&self) -> io::Error {
@@ -182,6 +190,30 @@ impl ClientIo {
         } else if self.scanner.heads() != heads {
             watch.disarm(Stage::Head);
         }
+    }
+
+    /// Whether a client that has closed its side may wait for an answer all the same: it has sent a
+    /// whole request, which is being answered. Who waits at a gate is taken to have left.
+    fn is_owed_an_answer(&self) -> bool {
+        let watch = &self.inbound.watch;
+        let answering = watch.is_serving() || watch.is_armed(Stage::Write);
+        let answering = answering || self.inbound.notes.is_before(self.scanner.heads());
+        answering && self.scanner.is_between() && !watch.is_waiting()
+    }
+
+    /// hyper is told that the client has closed its side only when nothing is owed to it, or when
+    /// nothing could be written for a while: it may have left.
+    fn poll_end(&mut self) -> Poll<io::Result<()>> {
+        let watch = &self.inbound.watch;
+        if !self.is_owed_an_answer() || watch.has_fired(Stage::Half) {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.ended {
+            self.ended = true;
+            watch.arm(Stage::Half, self.inbound.worker.settings().timeouts.linger);
+        }
+        // The sweep, the answer or its writing wakes the task.
+        Poll::Pending
     }
 
     /// After our side is closed: read what the client still sends, so that it can read the answer
@@ -229,6 +261,9 @@ impl ClientIo {
             watch.keep(Stage::Write, self.inbound.worker.settings().timeouts.write);
         } else {
             watch.disarm(Stage::Write);
+            if self.ended {
+                watch.arm(Stage::Half, self.inbound.worker.settings().timeouts.linger);
+            }
         }
         polled
     }
@@ -241,6 +276,9 @@ impl Read for ClientIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.ended {
+            return this.poll_end();
+        }
         let watch = &this.inbound.watch;
         if watch.has_fired(Stage::Head) {
             if !(this.scanner.is_between() && watch.is_armed(Stage::Write)) {
@@ -253,6 +291,9 @@ impl Read for ClientIo {
             let most = buf.remaining().min(buffer.len());
             let mut read = ReadBuf::new(&mut buffer[..most]);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return this.poll_end();
+            }
             this.look(read.filled());
             buf.put_slice(read.filled());
             Poll::Ready(Ok(()))

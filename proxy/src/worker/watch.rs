@@ -32,9 +32,11 @@ pub(crate) enum Stage {
     Progress,
     /// While a request waits at the gate: the next look whether its client is still there.
     Gate,
+    /// A client that has closed its side takes some of its answer.
+    Half,
 }
 
-const STAGES: usize = 6;
+const STAGES: usize = 7;
 
 const WAITS: u8 = 1;
 const LEFT: u8 = 2;
@@ -70,6 +72,8 @@ pub(crate) struct Watch {
     ended: AtomicU8,
     /// Its request waits at a gate (1), and its client has left meanwhile (2).
     waiting: AtomicU8,
+    /// A request is being answered.
+    serving: AtomicBool,
     /// The connection is to end after what it does now.
     stopping: AtomicBool,
     /// Its client is asked, with the next answer, to come back on a new connection.
@@ -108,6 +112,7 @@ impl Watch {
             holder: AtomicU8::new(0),
             ended: AtomicU8::new(0),
             waiting: AtomicU8::new(0),
+            serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             parting: AtomicBool::new(false),
             port: AtomicU16::new(0),
@@ -180,6 +185,18 @@ impl Watch {
     fn end(&self, farewell: Farewell) {
         self.ended.store(farewell as u8, Ordering::Relaxed);
         self.wake();
+    }
+
+    pub(crate) fn begin_serving(&self) {
+        self.serving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_serving(&self) {
+        self.serving.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
     }
 
     /// Begins to wait at a gate.

@@ -247,3 +247,74 @@ fn a_long_method_is_cut_where_it_is_kept() {
     assert_eq!(failures[0].method, "M".repeat(32));
     assert_eq!(records.blocking_recv().unwrap().method, "M".repeat(32));
 }
+
+#[test]
+fn a_client_that_closes_its_half_gets_its_answer() {
+    let pause = Duration::from_millis(100);
+    let upstream = Upstream::start(move |served| {
+        std::thread::park_timeout(pause);
+        served.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+        for _ in 0..10 {
+            std::thread::park_timeout(pause);
+            served.write("x");
+        }
+        Then::Keep
+    });
+    let mut settings = settings(vec![spec("shop", &[upstream.address], &[])]);
+    settings.timeouts.linger = pause * 4;
+    let site = Site::start(settings);
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc",
+    ] {
+        let mut client = site.client();
+        client.send(request);
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.answer().text(), "xxxxxxxxxx", "{request:?}");
+        // And the connection ends with it, long before it would be idle.
+        assert!(client.rest().is_empty());
+    }
+    let mut client = site.client();
+    client.send("GET /nowhere HTTP/1.1\r\nHost: a.test\r\nExpect: a-pony\r\n\r\n");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.answer().status(), 417);
+    assert_eq!(charged(&site.proxy), 0);
+}
+
+#[test]
+fn a_half_that_closes_with_the_request_is_no_race() {
+    let upstream = Upstream::says("ok");
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    for _ in 0..300 {
+        // Nobody has looked at the connection yet: request and end are there at once.
+        let mut client = site.client();
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.answer().text(), "ok");
+        assert_eq!(client.answer().text(), "ok");
+        assert!(client.rest().is_empty());
+    }
+    assert_eq!(count(&site.proxy, Class::ClientFault), 0);
+}
+
+#[test]
+fn a_client_that_closed_its_half_is_not_waited_for_without_an_end() {
+    let upstream = Upstream::start(|served| {
+        let mut byte = [0];
+        std::io::Read::read(&mut served.reader, &mut byte).ok();
+        Then::Close
+    });
+    let mut settings = settings(vec![spec("shop", &[upstream.address], &[])]);
+    settings.timeouts.linger = Duration::from_millis(300);
+    let site = Site::start(settings);
+    let began = std::time::Instant::now();
+    let mut client = site.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert!(client.rest().is_empty());
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    until("the upstream's connection is closed", || upstream.closed() == 1);
+    until("it is counted", || count(&site.proxy, Class::ClientFault) == 1);
+    assert_eq!(charged(&site.proxy), 0);
+}
