@@ -27,10 +27,11 @@ pub(crate) fn visitor(headers: &HeaderMap, inbound: &Inbound) -> Visitor {
     }
     let mut last = peer;
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let entries = lines.iter().rev().filter_map(|line| line.to_str().ok());
-    for entry in entries.flat_map(|line| line.rsplit(',')) {
+    let entries = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
+    for entry in entries {
         // Anything that is no address ends the chain: what lies beyond cannot be believed.
-        let Ok(ip) = entry.trim().parse::<IpAddr>() else { break };
+        let text = std::str::from_utf8(entry.trim_ascii()).unwrap_or_default();
+        let Ok(ip) = text.parse::<IpAddr>() else { break };
         last = ip.to_canonical();
         if !is_trusted(last) {
             break;

@@ -131,8 +131,9 @@ pub(super) fn set(id: Id, keys: &Keys, spec: &CookieSpec, scheme: Scheme, header
 pub(super) fn is_shared(headers: &HeaderMap) -> bool {
     let mut found = false;
     let mut shared = false;
-    for line in headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok()) {
-        for part in line.split(',').map(|part| part.trim().to_ascii_lowercase()) {
+    for line in headers.get_all(CACHE_CONTROL) {
+        let line = String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase();
+        for part in line.split(',').map(str::trim) {
             found = true;
             let name = part.split('=').next().unwrap_or_default();
             match name {
@@ -181,8 +182,10 @@ mod tests {
             ("no-store", false),
             ("no-cache, max-age=9", false),
             ("must-revalidate", false),
+            ("\u{f6}, Public", true),
         ] {
-            let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(line))]);
+            let line_value = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            let headers = HeaderMap::from_iter([(CACHE_CONTROL, line_value)]);
             assert_eq!(is_shared(&headers), shared, "{line}");
         }
         assert!(!is_shared(&HeaderMap::new()));

@@ -63,8 +63,7 @@ pub(crate) fn seen_before(
         return Ok(());
     }
     let ours = |value: &HeaderValue| {
-        let text = value.to_str().unwrap_or_default();
-        text.split(',').any(|entry| entry.split_ascii_whitespace().nth(1) == Some(name))
+        members(value).any(|entry| entry.split_ascii_whitespace().nth(1) == Some(name))
     };
     if headers.get_all(VIA).iter().any(ours) { Err(Fault::Loop) } else { Ok(()) }
 }
@@ -78,10 +77,14 @@ pub(crate) fn was_forwarded(headers: &HeaderMap) -> bool {
 
 /// Whether a field that lists tokens has this one.
 pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        let text = value.to_str().unwrap_or_default();
-        text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-    })
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(members).any(|member| member.eq_ignore_ascii_case(token))
+}
+
+/// The members of one line of a list. One that is no text is none, and hides no other one.
+fn members(line: &HeaderValue) -> impl Iterator<Item = &str> {
+    let members = line.as_bytes().split(|byte| *byte == b',');
+    members.filter_map(|member| std::str::from_utf8(member.trim_ascii()).ok())
 }
 
 /// Drops what speaks of one connection only: what `Connection` names, then the fixed set. Returns
@@ -105,8 +108,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, present: Present) -> Present {
 /// The fields that `Connection` names, but for those that are dropped anyway, and `Host`, which
 /// nobody may take away.
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let tokens = lines.flat_map(|text| text.split(',')).map(str::trim);
+    let tokens = headers.get_all(CONNECTION).iter().flat_map(members);
     let known = ["close", "keep-alive", "upgrade", "te"];
     tokens
         .filter(|token| !known.iter().any(|known| known.eq_ignore_ascii_case(token)))

@@ -161,3 +161,22 @@ fn pages_of_ours_are_what_the_client_reads() {
     let json: serde_json::Value = serde_json::from_slice(&ask("application/json").body).unwrap();
     assert_eq!(json["status"], 503);
 }
+
+#[test]
+fn odd_bytes_beside_them_hide_no_members_of_a_list() {
+    let request = seen(|_| {}, "Connection: X-One, \u{f6}, X-Two\r\nX-One: 1\r\nX-Two: 2\r\n");
+    assert_eq!((request.field("x-one"), request.field("x-two")), (None, None));
+
+    let trusting = |settings: &mut cutover_proxy::ProxySettings| {
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    };
+    let request = seen(trusting, "X-Forwarded-For: \u{f6}, 203.0.113.9\r\n");
+    assert_eq!(request.field("x-real-ip"), Some("203.0.113.9"));
+
+    let upstream = Upstream::says("ok");
+    let mut settings = settings(vec![spec("shop", &[upstream.address], &[])]);
+    settings.via = Some("here".into());
+    let site = Site::start(settings);
+    let request = "GET / HTTP/1.1\r\nHost: a.test\r\nVia: 1.1 \u{f6}, 1.1 here\r\n\r\n";
+    assert_eq!(site.client().ask(request).status(), 508);
+}
