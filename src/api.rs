@@ -66,6 +66,8 @@ pub struct Desk {
     pub cookie_key: [u8; 32],
     /// Who may come in by the socket.
     pub door: peer::Door,
+    /// What is wrong with the daemon itself.
+    pub troubles: Arc<status::Troubles>,
 }
 
 /// Serves the socket until `stop`.
@@ -181,7 +183,11 @@ async fn guard(
     match tokio::time::timeout(LIMIT, next.run(request)).await {
         Ok(answer) => answer,
         Err(_) => {
-            let text = format!("no answer within {} s; look with cutover status", LIMIT.as_secs());
+            let text = format!(
+                "no answer within {} s: it is not known yet whether this happens. What the disk \
+                 takes later than that is put back; cutover events shows it",
+                LIMIT.as_secs()
+            );
             let mut answer = problem(wire::ProblemKind::Failed, text, 5);
             *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
             answer

@@ -33,7 +33,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cutover_model::{
     Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, Landing,
-    LineLevel, Millis, OperationId, Refusal, Salt, Split, Step, Weight,
+    LastGood, LineLevel, Millis, OperationId, Refusal, Salt, Split, Step, Weight,
 };
 use cutover_proxy::message::AppSpec;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -140,6 +140,8 @@ pub struct Shared {
     pub state: PathBuf,
     /// What the state folder draws its secrets from.
     pub key: [u8; 32],
+    /// Why that key is not the one of former starts: what was marked by it is not known as ours.
+    pub key_lost: Option<String>,
     /// What a start does with operations that were cut off.
     pub resume: Resume,
     /// Runs plans; `None` when no app is made from a compose file.
@@ -189,6 +191,18 @@ pub enum Failure {
     /// The journal cannot be written, so nothing that has to be recorded first was begun.
     #[error("the change cannot be recorded: {0}. NOTHING WAS CHANGED")]
     NotRecorded(String),
+    /// The disk took it too late: it was put back, and traffic is as before.
+    #[error(
+        "the disk took {} s to record this{}. It was not carried out: traffic is as it was",
+        .after.as_secs(),
+        if *.is_cut_back { ", and a cut-back came in between" } else { "" }
+    )]
+    TooLate {
+        /// How long it took.
+        after: Duration,
+        /// Whether a cut-back came in between.
+        is_cut_back: bool,
+    },
     /// A cut-back came in between.
     #[error("a cut-back came in between: the split is now {0:?}")]
     Overtaken(Split),
@@ -296,6 +310,12 @@ impl App {
     #[must_use]
     pub fn state(&self) -> AppState {
         self.live().state.clone()
+    }
+
+    /// What the last good table says beside its endpoints.
+    #[must_use]
+    pub fn last_good(&self) -> LastGood {
+        LastGood::of(&self.live().state)
     }
 
     /// The settings in force.

@@ -6,6 +6,7 @@
 //! after the proxy runs ends it.
 
 pub mod access_log;
+mod doors;
 pub mod inherit;
 pub mod opening;
 pub mod pages;
@@ -19,6 +20,7 @@ pub mod tables;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -28,20 +30,25 @@ use cutover_proxy::Proxy;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::Desk;
 use crate::api::analysis::{self, Figures};
-use crate::api::{self, Desk};
+use crate::api::status::Troubles;
 use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shared, now};
 
 pub use crate::controller::Resume;
-use crate::journal::weights::{Weights, WeightsFile};
+use crate::journal::weights::{Entries, Weights, WeightsFile};
 use crate::journal::{Journal, Options, disk, reserve};
 use crate::reconciler::Reconciler;
 
+use doors::Doors;
 use reload::Reload;
 use signals::Signals;
 
 /// How long a call waits for the disk.
 const DISK: Duration = Duration::from_secs(5);
+
+/// How often the control plane shows that it runs.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// How long the parts that are not traffic may take to end.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -70,6 +77,15 @@ pub struct Daemon {
     pub addresses: Vec<SocketAddr>,
     /// The admin socket.
     pub socket: PathBuf,
+    own: Own,
+}
+
+/// What only the daemon itself uses.
+#[derive(Debug)]
+struct Own {
+    /// Whether the socket is there by us.
+    has_socket: Arc<AtomicBool>,
+    troubles: Arc<Troubles>,
     stop: CancellationToken,
     tasks: TaskTracker,
     reload: Arc<Reload>,
@@ -88,35 +104,34 @@ fn folder_of(file: &Path) -> PathBuf {
 }
 
 impl Daemon {
-    /// Starts everything; when it returns, traffic flows and the admin socket answers.
+    /// Starts everything; when it returns, traffic flows, and the admin socket answers unless it
+    /// cannot be made: that is tried again. State that is damaged, missing or newer keeps nothing
+    /// from starting; see `docs/state.md`.
     ///
     /// # Errors
-    /// What keeps it from starting: the state folder is another daemon's, a port is taken, …
+    /// What keeps it from starting: the state folder is another daemon's or not safe, a port is
+    /// taken, …
     pub async fn start(config: Config, options: ServeOptions) -> anyhow::Result<Self> {
         let state = config.state.path.clone();
         disk::make_folder(&state)?;
         reserve::release_to_start(&state);
-        let node = node_name();
-        let journal = Journal::open(Options { limit: DISK, ..Options::new(&state, node, now()) })
-            .await
-            .context("the state folder cannot be used")?;
-        let file = WeightsFile::open(&state)?;
-        let entries = file.entries().clone();
-        let weights = Weights::start(file, DISK)?;
+        let troubles = Arc::new(Troubles::default());
+        let journal = journal(&state).await?;
+        let (weights, entries) = weights(&state, &troubles);
         let remembered = tables::load(&state);
-        let cookie_key = tables::cookie_key(&state)?;
+        let (cookie_key, key_lost) = cookie_key(&state, &troubles);
         let mut proxy_settings = settings::proxy(&config, cookie_key);
         proxy_settings.first_generation = remembered.next_generation();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let log = access_log::start(config.proxy.access_log.clone(), &tasks, &stop)?;
-        proxy_settings.access_log = log;
+        let log = config.proxy.access_log.clone();
+        proxy_settings.access_log = access_log::start(log, &troubles, &tasks, &stop);
         proxy_settings.pages = pages::or_ours(&config);
 
         let folder = folder_of(&options.file);
-        let journal = Arc::new(journal);
         let known = |app: &AppName| Remembered {
             weight: entries.get(app).cloned(),
             endpoints: remembered.endpoints(app),
+            said: remembered.said(app),
             start_on: options.start_on,
         };
         let mut prepared = Vec::new();
@@ -139,6 +154,7 @@ impl Daemon {
             state: state.clone(),
             resume: options.resume,
             key: cookie_key,
+            key_lost,
             reconciler: reconciler_for(&prepared),
         });
         let start = |prepared: Prepared| {
@@ -157,38 +173,45 @@ impl Daemon {
             listen: addresses.clone(),
             cookie_key,
             door: socket::door(&config.admin.socket),
+            troubles: Arc::clone(&troubles),
         };
-        open_admin(&config, desk, &tasks, &stop).await?;
+        if controller.apps().all(|app| app.untrusted().is_none()) {
+            // What an older Cutover saved is completed.
+            shared.tables_changed.notify_one();
+        }
+        let doors = Doors { desk, tasks: tasks.clone(), stop: stop.clone() };
+        let has_socket = doors.open(&config).await;
         let reload = Arc::new(Reload::new(&config, &options.file, Arc::clone(&proxy)));
         let socket = config.admin.socket;
-        Ok(Self { controller, proxy, addresses, socket, stop, tasks, reload })
+        let own = Own { has_socket, troubles, stop, tasks, reload };
+        Ok(Self { controller, proxy, addresses, socket, own })
     }
 
     /// A token that is cancelled when the daemon stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
-        self.stop.clone()
+        self.own.stop.clone()
     }
 
     /// The tasks that the daemon waits for at its end.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
-        &self.tasks
+        &self.own.tasks
     }
 
     /// Tells the service manager that it is ready and waits for TERM or INT, then ends in order; a
     /// second one ends at once. HUP reads the file again; USR1 and USR2 do nothing.
     pub async fn run_until_signal(self, signals: Signals) {
         let Signals { mut end, others } = signals;
-        self.tasks.spawn(others.follow(
-            Arc::clone(&self.reload),
+        self.own.tasks.spawn(others.follow(
+            Arc::clone(&self.own.reload),
             self.controller.clone(),
-            self.stop.clone(),
+            self.own.stop.clone(),
         ));
-        self.tasks.spawn(watchdog(self.controller.clone(), self.stop.clone()));
+        self.watch();
         told(inherit::ready(&self.status()));
         end.recv().await;
-        told(inherit::stopping(self.reload.drain() + GOODBYE));
+        told(inherit::stopping(self.own.reload.drain() + GOODBYE));
         tokio::select! {
             () = self.shut_down() => {}
             () = end.recv() => {}
@@ -198,29 +221,89 @@ impl Daemon {
     /// One line for `systemctl status`.
     fn status(&self) -> String {
         let listen: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        format!("serves {} apps on {}", self.controller.apps().count(), listen.join(", "))
+        let serves =
+            format!("serves {} apps on {}", self.controller.apps().count(), listen.join(", "));
+        let untrusted = self.controller.apps().find_map(|app| app.untrusted());
+        match untrusted.or_else(|| self.own.troubles.loud()) {
+            Some(trouble) => format!("TROUBLE: {trouble}. It {serves}"),
+            None => serves,
+        }
+    }
+
+    /// The data plane is watched from outside, and the control plane counts up as long as it runs
+    /// and can read the state of each app: a lock that is never let go stops it.
+    fn watch(&self) {
+        let control = Arc::new(AtomicU64::new(0));
+        let proxy = Arc::clone(&self.proxy);
+        let started =
+            inherit::watchdog(self.own.stop.clone(), move || proxy.pulse(), Arc::clone(&control));
+        told(started);
+        let (controller, stop) = (self.controller.clone(), self.own.stop.clone());
+        self.own.tasks.spawn(async move {
+            let mut every = tokio::time::interval(PULSE);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = every.tick() => {}
+                }
+                controller.apps().for_each(|app| drop(app.state()));
+                control.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 
     /// Stops accepting, lets open requests end, writes what waits.
     pub async fn shut_down(self) {
-        let drained = self.proxy.shutdown(self.reload.drain()).await;
+        let drained = self.proxy.shutdown(self.own.reload.drain()).await;
         tracing::info!(?drained, "the proxy has ended");
-        self.stop.cancel();
-        drop(std::fs::remove_file(&self.socket));
-        self.tasks.close();
-        if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
+        self.own.stop.cancel();
+        if self.own.has_socket.load(Ordering::Relaxed) {
+            drop(std::fs::remove_file(&self.socket));
+        }
+        self.own.tasks.close();
+        if tokio::time::timeout(GOODBYE, self.own.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in {GOODBYE:?}");
         }
     }
 }
 
-/// Alive is who can read the state of each app: a lock that is never let go ends it.
-async fn watchdog(controller: Controller, stop: CancellationToken) {
-    let alive = move || {
-        controller.apps().for_each(|app| drop(app.state()));
-        true
-    };
-    inherit::watchdog(stop, alive).await;
+/// The journal, closed where it cannot be used.
+async fn journal(state: &Path) -> anyhow::Result<Arc<Journal>> {
+    let options = Options { limit: DISK, ..Options::new(state, node_name(), now()) };
+    let journal = Journal::open_or_closed(options).await;
+    Ok(Arc::new(journal.context("the state folder cannot be used")?))
+}
+
+/// The weights file, or a closed one where it cannot be used: traffic does not wait for it.
+fn weights(state: &Path, troubles: &Troubles) -> (Weights, Entries) {
+    let opened = WeightsFile::open(state).and_then(|file| {
+        let entries = file.entries().clone();
+        Ok((Weights::start(file, DISK)?, entries))
+    });
+    opened.unwrap_or_else(|error| {
+        let text = format!(
+            "{error}. It is left as it is, and not written: the split is the journal's and the \
+             last good table's, and a rollback on a full disk does not survive a restart"
+        );
+        troubles.alarm("the weights file", text);
+        (Weights::closed(error), Entries::new())
+    })
+}
+
+/// The key of client ids, or one for this run only where it is lost, and why.
+fn cookie_key(state: &Path, troubles: &Troubles) -> ([u8; 32], Option<String>) {
+    match tables::cookie_key(state) {
+        Ok(key) => (key, None),
+        Err(error) => {
+            let why = format!("{error:#}");
+            let text = format!(
+                "{why}. A key for this run only is used: clients of a rollout get new places, and \
+                 the database is not restored"
+            );
+            troubles.alarm("the cookie key", text);
+            (rand::random(), Some(why))
+        }
+    }
 }
 
 /// The service manager's messages are a courtesy: traffic does not wait for them.
@@ -247,26 +330,6 @@ fn color_addresses(
     ByColor { blue: open(Color::Blue), green: open(Color::Green) }
 }
 
-/// Opens the admin socket and, where one is wanted, the metrics listener.
-async fn open_admin(
-    config: &Config,
-    desk: Desk,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let admin = socket::open(&config.admin.socket)?;
-    let serve = api::serve(admin, desk.clone(), stop.clone());
-    tasks.spawn(async move { ended("the admin socket", serve.await) });
-    if let Some(address) = config.admin.metrics {
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .with_context(|| format!("[admin] metrics: {address} cannot be listened on"))?;
-        let serve = api::serve_metrics(listener, desk, stop.clone());
-        tasks.spawn(async move { ended("the metrics listener", serve.await) });
-    }
-    Ok(())
-}
-
 /// Reads the data plane's counters once a second.
 async fn sample(proxy: Arc<Proxy>, figures: Arc<Figures>, stop: CancellationToken) {
     let mut every = tokio::time::interval(analysis::EVERY);
@@ -275,12 +338,6 @@ async fn sample(proxy: Arc<Proxy>, figures: Arc<Figures>, stop: CancellationToke
             tick = every.tick() => figures.sample(tick.into_std(), &proxy.counts().outcomes),
             () = stop.cancelled() => return,
         }
-    }
-}
-
-fn ended(what: &str, result: std::io::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "{what} has ended");
     }
 }
 

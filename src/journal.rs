@@ -75,9 +75,28 @@ pub struct Journal {
     path: PathBuf,
     epoch: Epoch,
     limit: Duration,
-    writer: Worker<Store>,
-    reader: Worker<Store>,
+    door: Door,
     appended: watch::Sender<u64>,
+}
+
+/// Whether the file may be used.
+#[derive(Debug)]
+enum Door {
+    Open {
+        writer: Worker<Store>,
+        reader: Worker<Store>,
+    },
+    /// It cannot be trusted: every call says why, and nothing touches it. The folder stays locked.
+    Closed {
+        why: JournalError,
+        _lock: Arc<StateLock>,
+    },
+}
+
+/// What was found in the folder.
+enum Files {
+    Open(Box<(Store, Store)>),
+    Closed(JournalError, Arc<StateLock>),
 }
 
 impl Journal {
@@ -89,31 +108,60 @@ impl Journal {
     /// [`JournalError::Missing`], [`JournalError::Newer`], [`JournalError::Corrupt`]: nothing was
     /// touched and the text says what to do; [`JournalError::Full`] and [`JournalError::Disk`].
     pub async fn open(options: Options) -> Result<Self, JournalError> {
-        let limit = options.limit;
+        let journal = Self::open_or_closed(options).await?;
+        match journal.closed() {
+            Some(why) => Err(why.clone()),
+            None => Ok(journal),
+        }
+    }
+
+    /// The same, but a journal that is damaged, missing, newer or on a disk that refuses it is no
+    /// error: it is closed. Every call then says why, and nothing touches the file.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`], [`JournalError::Unsafe`], and those of the disk when the folder
+    /// cannot be made or locked: somebody else may have the state, or may change it.
+    pub async fn open_or_closed(options: Options) -> Result<Self, JournalError> {
+        let (limit, path) = (options.limit, options.folder.join(store::FILE));
         let opened = tokio::task::spawn_blocking(move || Self::open_files(&options)).await;
-        let (writer, reader) = opened.map_err(|_| JournalError::Gone)??;
-        let (path, epoch) = (writer.path().to_owned(), writer.epoch());
-        let gone = |error: std::io::Error| JournalError::Disk {
-            path: path.clone(),
-            step: "starting the writer's thread",
-            why: error.to_string(),
+        let (door, epoch) = match opened.map_err(|_| JournalError::Gone)?? {
+            Files::Open(stores) => {
+                let (writer, reader) = *stores;
+                let epoch = writer.epoch();
+                let gone = |error: std::io::Error| JournalError::Disk {
+                    path: path.clone(),
+                    step: "starting the writer's thread",
+                    why: error.to_string(),
+                };
+                let writer = Worker::start("journal", QUEUE, IDLE, writer, Store::rest);
+                let reader = Worker::start("journal-reader", QUEUE, IDLE, reader, |_| ());
+                let (writer, reader) = (writer.map_err(gone)?, reader.map_err(gone)?);
+                (Door::Open { writer, reader }, epoch)
+            }
+            Files::Closed(why, lock) => (Door::Closed { why, _lock: lock }, Epoch(0)),
         };
-        Ok(Self {
-            writer: Worker::start("journal", QUEUE, IDLE, writer, Store::rest).map_err(gone)?,
-            reader: Worker::start("journal-reader", QUEUE, IDLE, reader, |_| ()).map_err(gone)?,
-            path,
-            epoch,
-            limit,
-            appended: watch::Sender::new(0),
+        Ok(Self { path, epoch, limit, door, appended: watch::Sender::new(0) })
+    }
+
+    fn open_files(options: &Options) -> Result<Files, JournalError> {
+        let Options { folder, node, now, .. } = options;
+        disk::make_folder(folder)?;
+        let lock = Arc::new(StateLock::take(folder, *now)?);
+        let opened = Store::open(folder, Arc::clone(&lock), node, *now)
+            .and_then(|writer| Ok((writer, Store::open_reading(folder)?)));
+        Ok(match opened {
+            Ok(stores) => Files::Open(Box::new(stores)),
+            Err(why) => Files::Closed(why, lock),
         })
     }
 
-    fn open_files(options: &Options) -> Result<(Store, Store), JournalError> {
-        disk::make_folder(&options.folder)?;
-        let lock = Arc::new(StateLock::take(&options.folder, options.now)?);
-        let writer = Store::open(&options.folder, lock, &options.node, options.now)?;
-        let reader = Store::open_reading(&options.folder)?;
-        Ok((writer, reader))
+    /// Why the file is not used; see [`Journal::open_or_closed`].
+    #[must_use]
+    pub fn closed(&self) -> Option<&JournalError> {
+        match &self.door {
+            Door::Open { .. } => None,
+            Door::Closed { why, .. } => Some(why),
+        }
     }
 
     /// The epoch that this daemon took; an older one cannot append any more.
@@ -146,14 +194,24 @@ impl Journal {
         &self,
         work: impl FnOnce(&mut Store) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        self.writer.call(self.limit, work).await.map_err(|e| self.waited(e))?
+        match &self.door {
+            Door::Open { writer, .. } => {
+                writer.call(self.limit, work).await.map_err(|e| self.waited(e))?
+            }
+            Door::Closed { why, .. } => Err(why.clone()),
+        }
     }
 
     async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        self.reader.call(self.limit, work).await.map_err(|e| self.waited(e))?
+        match &self.door {
+            Door::Open { reader, .. } => {
+                reader.call(self.limit, work).await.map_err(|e| self.waited(e))?
+            }
+            Door::Closed { why, .. } => Err(why.clone()),
+        }
     }
 
     fn waited(&self, error: WorkerError) -> JournalError {
@@ -300,8 +358,9 @@ impl Journal {
     /// [`JournalError::Slow`] when the disk hangs; the process may end all the same.
     pub async fn close(self) -> Result<(), JournalError> {
         let limit = self.limit;
-        self.reader.end(limit).await.map_err(|_| JournalError::Slow { limit })?;
-        self.writer.end(limit).await.map_err(|_| JournalError::Slow { limit })
+        let Door::Open { writer, reader } = self.door else { return Ok(()) };
+        reader.end(limit).await.map_err(|_| JournalError::Slow { limit })?;
+        writer.end(limit).await.map_err(|_| JournalError::Slow { limit })
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod fact;
 pub mod ids;
+mod last_good;
 pub mod lead;
 mod maintenance;
 pub mod parts;
@@ -22,6 +23,7 @@ pub use fact::{
 pub use ids::{
     AppName, Epoch, Generation, IdError, Millis, OperationId, ReleaseId, Salt, Seq, ServiceName,
 };
+pub use last_good::{LastGood, MOVES_AHEAD, color_of, cut_back_by_color};
 pub use lead::{Landing, Lead, Redirect, WhenDead};
 pub use maintenance::{Closure, Maintenance};
 pub use parts::{Images, Layers, Leg, Parts};

@@ -269,6 +269,13 @@ impl Proxy {
         counts
     }
 
+    /// How far each worker has come, in milliseconds since its start, kept by the worker itself
+    /// several times a second: a number that stands still is a worker that hangs.
+    #[must_use]
+    pub fn pulse(&self) -> Vec<u64> {
+        self.workers.iter().map(|worker| worker.now_ms()).collect()
+    }
+
     /// Asks every client that came in by one of these ports to come back on a new connection: its
     /// next answer says `Connection: close`. How many such connections are open; asked again it
     /// says how many are left. Tunnels are counted and go on.

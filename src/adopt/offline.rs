@@ -7,18 +7,21 @@
 pub mod start;
 pub mod unit;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cutover_model::fact::{Ending, Fact, OperationKind};
 use cutover_model::rollout::{AppState, evolve};
 use cutover_model::{
-    Actor, AppName, Color, Happened, Millis, OperationId, ReleaseId, ReleaseState, Seq, Split,
+    Actor, AppKind, AppName, Color, Happened, LastGood, MOVES_AHEAD, Millis, OperationId,
+    ReleaseId, ReleaseState, Seq, Split, color_of,
 };
 
 use super::leave::{self, LeavePlan, Way};
 use super::{AdoptError, Published, owner};
 use crate::host::{Docker, StackSettings, stack};
+use crate::journal::tables::{self, Loaded};
 use crate::journal::weights::{Newer, WeightsFile};
 use crate::journal::{JournalError, StateLock, Store, codec, lock, weights};
 
@@ -63,7 +66,16 @@ pub struct Asleep {
     pub app: AppName,
     /// Its state; the split is the weights file's where that is newer.
     pub state: AppState,
+    /// Why the journal is not trusted; the state is then the last good table's.
+    pub untrusted: Option<String>,
     seq: Seq,
+}
+
+/// The part of the last good tables that is read here.
+#[derive(Default, serde::Deserialize)]
+struct Said {
+    #[serde(default)]
+    said: BTreeMap<AppName, LastGood>,
 }
 
 /// Where traffic goes.
@@ -96,10 +108,13 @@ pub fn look(folder: &Path, app: Option<&AppName>) -> Result<Asleep, OfflineError
     if let Some(holder) = lock::holder(folder)? {
         return Err(OfflineError::Running(holder));
     }
-    let mut store = Store::open_reading(folder)?;
-    let app = choose(&store.apps()?, app)?;
-    let (state, seq) = codec::replayed(&store.replay(&app, codec::STATE_VERSION)?)?;
-    let mut asleep = Asleep { folder: folder.to_owned(), app, state, seq };
+    let mut asleep = match by_journal(folder, app) {
+        Ok(asleep) => asleep,
+        Err(error @ (OfflineError::Journal(_) | OfflineError::Codec(_))) => {
+            by_last_good(folder, app, error)?
+        }
+        Err(error) => return Err(error),
+    };
     let entries = WeightsFile::read(folder)?.unwrap_or_default();
     if let Some(entry) = entries.get(&asleep.app)
         && entry.against(asleep.state.moves) == Newer::File
@@ -111,6 +126,33 @@ pub fn look(folder: &Path, app: Option<&AppName>) -> Result<Asleep, OfflineError
         asleep.state.newest_operation = entry.operation.unwrap_or(newest).max(newest);
     }
     Ok(asleep)
+}
+
+fn by_journal(folder: &Path, app: Option<&AppName>) -> Result<Asleep, OfflineError> {
+    let mut store = Store::open_reading(folder)?;
+    let app = choose(&store.apps()?, app)?;
+    let (state, seq) = codec::replayed(&store.replay(&app, codec::STATE_VERSION)?)?;
+    Ok(Asleep { folder: folder.to_owned(), app, state, untrusted: None, seq })
+}
+
+/// What serves can be turned without the journal, too: colors are enough for it.
+fn by_last_good(
+    folder: &Path,
+    app: Option<&AppName>,
+    why: OfflineError,
+) -> Result<Asleep, OfflineError> {
+    let said = match tables::load::<Said>(folder) {
+        Ok(Loaded::Newest(found) | Loaded::Before(found, _)) => found.said,
+        Ok(Loaded::Nothing) | Err(_) => return Err(why),
+    };
+    let names: Vec<AppName> = said.keys().cloned().collect();
+    if names.is_empty() {
+        return Err(why);
+    }
+    let app = choose(&names, app)?;
+    let Some(said) = said.get(&app).cloned() else { return Err(why) };
+    let (folder, state) = (folder.to_owned(), said.state(AppKind::Compose));
+    Ok(Asleep { folder, app, state, untrusted: Some(why.to_string()), seq: Seq(0) })
 }
 
 fn choose(apps: &[AppName], wanted: Option<&AppName>) -> Result<AppName, OfflineError> {
@@ -136,6 +178,16 @@ impl Asleep {
     /// [`OfflineError::Nowhere`] when there is no such release, or its stack is not in a color.
     pub fn turn(&self, to: Option<ReleaseId>) -> Result<Turn, OfflineError> {
         let nowhere = |text: String| Err(OfflineError::Nowhere(text));
+        if let Some(why) = &self.untrusted {
+            let color = color_of(&self.state, to)
+                .map_err(|refusal| OfflineError::Nowhere(refusal.to_string()))?;
+            let Some(to) = *self.state.colors.get(color) else {
+                return nowhere(format!("{why} By the last good table {color} is empty"));
+            };
+            let need =
+                if self.state.split == Split::all(color) { Need::Nothing } else { Need::Move };
+            return Ok(Turn { to, color, from: self.state.serving(), need });
+        }
         let Some(to) = to.or_else(|| self.state.rollback_target()) else {
             return nowhere("there is no earlier release that proved itself".into());
         };
@@ -151,18 +203,25 @@ impl Asleep {
     }
 
     /// Writes the split for the next start, in the weights file, which works on a full disk, too.
+    /// Gives the operation's number; without a journal it gets one when there is one again.
     ///
     /// # Errors
     /// [`OfflineError::Running`] when a daemon has come meanwhile; otherwise those of the disk.
-    pub fn set_traffic(&self, turn: &Turn, now: Millis) -> Result<OperationId, OfflineError> {
+    pub fn set_traffic(
+        &self,
+        turn: &Turn,
+        now: Millis,
+    ) -> Result<Option<OperationId>, OfflineError> {
         let _lock = self.lock(now)?;
-        let operation = self.state.newest_operation.next();
+        let has_journal = self.untrusted.is_none();
+        let operation = has_journal.then(|| self.state.newest_operation.next());
+        let ahead = if has_journal { 1 } else { MOVES_AHEAD };
         let entry = weights::Entry {
             split: Split::all(turn.color),
             salt: self.state.salt,
-            number: self.state.moves + 1,
+            number: self.state.moves + ahead,
             at: now,
-            operation: Some(operation),
+            operation,
             reason: "rollback --offline".into(),
         };
         WeightsFile::open(&self.folder)?.set(&self.app, entry)?;
@@ -181,6 +240,9 @@ impl Asleep {
         runs: impl Fn(&str) -> leave::Runs,
     ) -> Result<LeavePlan, OfflineError> {
         let nowhere = |text: &str| OfflineError::Nowhere(text.into());
+        if let Some(why) = &self.untrusted {
+            return Err(OfflineError::Nowhere(why.clone()));
+        }
         let release = self.state.serving().ok_or_else(|| nowhere("no release serves"))?;
         let standing =
             self.state.standing(release).ok_or_else(|| nowhere("the release is not on record"))?;

@@ -64,7 +64,9 @@ pub fn failed(failure: &Failure) -> Response {
     let message = failure.to_string();
     match failure {
         Failure::Refused(refusal) => refused(refusal, message),
-        Failure::NotRecorded(_) => problem(ProblemKind::NotRecorded, message, 4),
+        Failure::NotRecorded(_) | Failure::TooLate { .. } => {
+            problem(ProblemKind::NotRecorded, message, 4)
+        }
         Failure::Overtaken(_) | Failure::Untrusted(_) => problem(ProblemKind::Refused, message, 4),
         Failure::Unknown(_) => problem(ProblemKind::NotFound, message, 2),
         Failure::Impossible(why) => {

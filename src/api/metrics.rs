@@ -1,6 +1,7 @@
 //! `/metrics` in Prometheus' text form, from the data plane's own counters.
 //!
-//! Series are bounded: app, color, release and class, and nothing that a client sends.
+//! Series are bounded: app, color, release, class and whether the color was forced, and nothing
+//! that a client sends. No series comes twice: a scrape with one that does is refused as a whole.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use cutover_model::Color;
-use cutover_proxy::message::{Count, LATENCY_BOUNDS_US};
+use cutover_proxy::message::{Count, LATENCY_BOUNDS_US, Routed};
 
 use super::Desk;
 
@@ -75,10 +76,14 @@ fn requests(text: &mut String, counts: &[Count]) {
 fn labels(count: &Count) -> String {
     let release = count.release.map_or("-".to_owned(), |release| release.to_string());
     format!(
-        "app=\"{}\",color=\"{}\",release=\"{release}\",class=\"{}\"",
+        "app=\"{}\",color=\"{}\",release=\"{release}\",class=\"{}\",routed=\"{}\"",
         count.app,
         count.color,
-        count.class.as_str()
+        count.class.as_str(),
+        match count.routed {
+            Routed::Slot => "slot",
+            Routed::Forced => "forced",
+        }
     )
 }
 
@@ -88,4 +93,56 @@ fn head(text: &mut String, name: &str, kind: &str, what: &str) {
 
 fn write(text: &mut String, piece: std::fmt::Arguments<'_>) {
     text.write_fmt(piece).unwrap_or_else(|_| unreachable!("a String takes everything"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use cutover_model::ReleaseId;
+    use cutover_proxy::message::Class;
+
+    use super::*;
+
+    /// The series of a text: name and labels of each line that is a sample.
+    fn series(text: &str) -> Vec<&str> {
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let name = |line| {
+            let (name, value) = str::rsplit_once(line, ' ').expect("a name and a value");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            name
+        };
+        samples.map(name).collect()
+    }
+
+    #[test]
+    fn no_series_comes_twice() {
+        let mut counts = Vec::new();
+        for color in Color::BOTH {
+            for release in [None, Some(ReleaseId(1)), Some(ReleaseId(2))] {
+                for class in Class::ALL {
+                    for routed in [Routed::Slot, Routed::Forced] {
+                        let app = "shop".parse().expect("a name");
+                        let latency = vec![1; LATENCY_BOUNDS_US.len() + 1];
+                        let (requests, latency_sum_us) = (1, 7);
+                        counts.push(Count {
+                            app,
+                            color,
+                            release,
+                            class,
+                            routed,
+                            requests,
+                            latency,
+                            latency_sum_us,
+                        });
+                    }
+                }
+            }
+        }
+        let mut text = String::new();
+        requests(&mut text, &counts);
+        let all = series(&text);
+        assert_eq!(all.len(), counts.len() * (1 + LATENCY_BOUNDS_US.len() + 3));
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    }
 }

@@ -1,6 +1,7 @@
 //! `status`: what the users get now, first.
 
 mod ladder;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use cutover_model::{
     AppKind, AppState, ByColor, Color, LineLevel, OperationId, ReleaseId, ReleaseState,
     ServiceName, Weight,
 };
+
+pub use troubles::Troubles;
 
 use super::Desk;
 use super::wire::{self, Mood};
@@ -88,7 +91,7 @@ pub async fn ready(State(desk): State<Desk>) -> Response {
 fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus {
     let state = app.state();
     let (serves, standby) = sides(desk, app, &state);
-    let mut why = app.untrusted();
+    let mut why = app.untrusted().or_else(|| desk.troubles.loud());
     let missing = missing_endpoints(app, &state);
     if why.is_none() && !missing.is_empty() {
         why = Some(missing.join("; "));
@@ -116,7 +119,10 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
         since: state.last_move.map(|moved| moved.at.0),
         maintenance: state.maintenance.as_ref().map(super::maintenance::of),
         why,
-        rollback: readiness(&state, &app.drift().lost),
+        rollback: match app.untrusted() {
+            Some(_) => by_color(&state),
+            None => readiness(&state, &app.drift().lost),
+        },
         data: ladder::data(&state, backups),
         backup: backups.map(ladder::newest),
         next_weights: next_weights(&state),
@@ -129,7 +135,7 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
                 .and_then(|id| state.operations.get(&id))
                 .map(|operation| operation.what.as_str().to_owned()),
         }),
-        notes: notes(app),
+        notes: notes(desk, app),
         ports: state.redirect.as_ref().map(cutover_model::Redirect::ports).unwrap_or_default(),
         generation: app.shared().proxy.switch().generation(),
         serves,
@@ -138,8 +144,8 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
     }
 }
 
-fn notes(app: &App) -> Vec<String> {
-    let mut notes = Vec::new();
+fn notes(desk: &Desk, app: &App) -> Vec<String> {
+    let mut notes = desk.troubles.notes();
     let waiting = app.unrecorded();
     if waiting > 0 {
         notes.push(format!(
@@ -252,6 +258,16 @@ fn gone(state: &AppState, to: ReleaseId, lost: &BTreeMap<ReleaseId, Vec<String>>
     let parts = cutover_model::Parts::of(to, state.stable());
     let takes = super::legs::takes(state, to, Some(&parts));
     format!("traffic: {to} has to be made again from its record: {takes}")
+}
+
+/// Where a rollback leads without a journal.
+fn by_color(state: &AppState) -> wire::Readiness {
+    let color =
+        if state.split.weight > Weight::ZERO { state.split.stable } else { state.split.canary() };
+    let to = *state.colors.get(color);
+    let what = to.map_or_else(|| color.to_string(), |to| format!("{to} in {color}"));
+    let text = format!("traffic: to {what}, by the last good table; nothing is started for it");
+    wire::Readiness { to, label: String::new(), instant: true, text }
 }
 
 fn readiness(state: &AppState, lost: &BTreeMap<ReleaseId, Vec<String>>) -> wire::Readiness {

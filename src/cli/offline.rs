@@ -134,7 +134,7 @@ pub(super) async fn rollback(session: &Session, to: Option<ReleaseId>) -> Result
     let instead = turn.from.filter(|from| *from != turn.to);
     let instead = instead.map_or_else(String::new, |from| format!(" instead of {from}"));
     let operation = match turn.need {
-        Need::Move => Some(asleep.set_traffic(&turn, now())?),
+        Need::Move => asleep.set_traffic(&turn, now())?,
         Need::Nothing => None,
     };
     let at = session.clock.time(now().0);

@@ -2,7 +2,8 @@
 //!
 //! The table serves before anything is asked of Docker: the split is the newer one of journal and
 //! weights file, the endpoints are those of the last good table that `/proc` proves. A journal that
-//! cannot be trusted stops every change but the cut-back; it stops no traffic.
+//! cannot be trusted stops every change but the cut-back; it stops no traffic: what the journal
+//! would have said of it comes from the last good table, and nothing is ever written on top of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use cutover_model::{
-    Actor, AppKind, AppState, ByColor, Color, Fact, Input, Manner, OperationKind, Redirect,
-    Release, ReleaseId, ReleaseState, Seq, Split,
+    Actor, AppKind, AppName, AppState, ByColor, Color, Fact, Input, LastGood, MOVES_AHEAD, Manner,
+    OperationKind, Redirect, Release, ReleaseId, ReleaseState, Seq, Split,
 };
 use cutover_proxy::message::{AppSpec, Gate};
 use tokio::sync::{Notify, mpsc};
@@ -35,6 +36,8 @@ pub struct Remembered {
     pub weight: Option<Entry>,
     /// The endpoints of the last good table.
     pub endpoints: ByColor<Endpoints>,
+    /// What else that table said; `None`: it was saved by an older Cutover, or there is none.
+    pub said: Option<LastGood>,
     /// The color that shall have everything: `rollback --offline`.
     pub start_on: Option<Color>,
 }
@@ -46,22 +49,40 @@ pub struct Prepared {
     recorder: Recorder,
     live: Live,
     endpoints: ByColor<Endpoints>,
+    /// What the weights file has to be told, where no journal can be.
+    turned: Option<Entry>,
 }
 
 impl Prepared {
     /// Reads what is known of an app. A journal that cannot be trusted is no error: the app serves
     /// and says so.
     pub async fn read(settings: AppSettings, journal: &Arc<Journal>, known: Remembered) -> Self {
-        let (seq, state, untrusted) = replay(&settings, journal).await;
-        let recorder = Recorder::new(settings.app.clone(), Arc::clone(journal), seq, state.clone());
+        let app = settings.app.clone();
+        let (recorder, state, untrusted) = match replay(&settings, journal).await {
+            Ok((seq, state)) => {
+                (Recorder::new(app, Arc::clone(journal), seq, state.clone()), state, None)
+            }
+            Err(why) => {
+                let why = untrusted(&app, &why);
+                tracing::error!("{why}");
+                let said = known.said.clone().unwrap_or(LastGood::of(&AppState::default()));
+                let state = said.state(settings.kind);
+                (Recorder::closed(app, Arc::clone(journal), why.clone()), state, Some(why))
+            }
+        };
         let endpoints =
             ByColor { blue: alive(known.endpoints.blue), green: alive(known.endpoints.green) };
-        let mut prepared = Self { settings, recorder, live: Live::new(state), endpoints };
+        let live = Live::new(state);
+        let mut prepared = Self { settings, recorder, live, endpoints, turned: None };
         prepared.live.untrusted = untrusted;
         if prepared.live.untrusted.is_none() {
             prepared.introduce();
         }
-        prepared.prefer_newer_weight(known.weight);
+        let newest = newest(known.weight, known.said.as_ref());
+        match &prepared.live.untrusted {
+            None => prepared.prefer_newer_weight(newest),
+            Some(_) => prepared.take_newer_weight(newest),
+        }
         if let Some(color) = known.start_on {
             prepared.start_on(color);
         }
@@ -114,7 +135,10 @@ impl Prepared {
     #[must_use]
     pub fn is_adoptable(&self) -> bool {
         let state = &self.live.state;
-        state.kind == AppKind::Compose && state.stable().is_none() && state.standby().is_none()
+        self.live.untrusted.is_none()
+            && state.kind == AppKind::Compose
+            && state.stable().is_none()
+            && state.standby().is_none()
     }
 
     /// The settings.
@@ -150,7 +174,11 @@ impl Prepared {
         };
         let (before, after) = (live.state.split, weight.split);
         let mut facts = Vec::new();
-        if let Some(operation) = weight.operation
+        let operation = weight.operation.or_else(|| {
+            // It was made without a journal, which could not give it a number.
+            (before != after).then(|| live.state.newest_operation.next())
+        });
+        if let Some(operation) = operation
             && operation > live.state.newest_operation
             && let Some(to) = *live.state.colors.get(after.stable)
         {
@@ -158,7 +186,7 @@ impl Prepared {
             let what = OperationKind::Rollback { to, from, manner: Manner::default() };
             facts.push(Fact::OperationStarted { operation, what, request: None });
         }
-        let (number, operation) = (weight.number, weight.operation);
+        let number = weight.number;
         facts.push(Fact::SplitChanged { number, before, after, operation });
         if live.state.rollout.is_some() && after.sole().is_some() {
             let ending = cutover_model::RolloutEnding::RolledBack;
@@ -169,9 +197,33 @@ impl Prepared {
         live.push(&Actor::daemon(), facts, None);
     }
 
+    /// The same for a state that no journal stands behind: it is so, and nothing is recorded.
+    fn take_newer_weight(&mut self, weight: Option<Entry>) {
+        let state = &mut self.live.state;
+        if let Some(weight) = weight.filter(|w| w.against(state.moves) == Newer::File) {
+            (state.split, state.salt, state.moves) = (weight.split, weight.salt, weight.number);
+        }
+    }
+
     /// Everything to one color, as somebody asked for while no daemon ran.
     fn start_on(&mut self, color: Color) {
         let live = &mut self.live;
+        if live.untrusted.is_some() {
+            let state = &mut live.state;
+            if state.split != Split::all(color) {
+                (state.split, state.moves) = (Split::all(color), state.moves + MOVES_AHEAD);
+                let entry = Entry {
+                    split: state.split,
+                    salt: state.salt,
+                    number: state.moves,
+                    at: now(),
+                    operation: None,
+                    reason: "started on this color".to_owned(),
+                };
+                self.turned = Some(entry);
+            }
+            return;
+        }
         let Some(to) = *live.state.colors.get(color) else { return };
         let after = Split::all(color);
         if live.state.split == after {
@@ -212,7 +264,7 @@ impl App {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Self> {
-        let Prepared { settings, recorder, mut live, endpoints } = prepared;
+        let Prepared { settings, recorder, mut live, endpoints, turned } = prepared;
         live.split_generation = shared.proxy.switch().split(&settings.app).map(|split| split.0);
         let is_trusted = live.untrusted.is_none();
         let (mailbox, messages) = mpsc::channel(mailbox::MAILBOX);
@@ -241,6 +293,14 @@ impl App {
             app.resume_restores(app.shared.resume);
             app.keep_rule();
         }
+        if let Some(entry) = turned {
+            let app = Arc::clone(&app);
+            tasks.spawn(async move {
+                if let Err(error) = app.shared.weights.set(&app.name, entry).await {
+                    tracing::error!(app = %app.name, %error, "the weights file was not written");
+                }
+            });
+        }
         app.open_ports();
         tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
         if is_trusted {
@@ -259,27 +319,34 @@ fn alive(endpoints: Endpoints) -> Endpoints {
     endpoints.into_iter().map(keep).filter(|(_, found)| !found.is_empty()).collect()
 }
 
-/// The places of the last fact and of the newest snapshot, and the state by the journal; or what
-/// can be said without it, and why it is not trusted.
-async fn replay(
-    settings: &AppSettings,
-    journal: &Journal,
-) -> ((Seq, Seq), AppState, Option<String>) {
-    match replay_inner(settings, journal).await {
-        Ok((seq, state)) => (seq, state, None),
-        Err(why) => {
-            let why = format!(
-                "the journal of {} cannot be trusted: {why}. The last good table serves; only a \
-                 rollback is possible until it is repaired",
-                settings.app
-            );
-            tracing::error!("{why}");
-            ((Seq(0), Seq(0)), AppState { kind: settings.kind, ..AppState::default() }, Some(why))
-        }
+/// The newer one of the weights file and the last good table, which has a move that was made while
+/// the weights file could not be written.
+fn newest(weight: Option<Entry>, said: Option<&LastGood>) -> Option<Entry> {
+    let said = said.map(|said| Entry {
+        split: said.split,
+        salt: said.salt,
+        number: said.moves,
+        at: now(),
+        operation: None,
+        reason: String::new(),
+    });
+    match (weight, said) {
+        (Some(weight), Some(said)) if said.number > weight.number => Some(said),
+        (None, said) => said,
+        (weight, _) => weight,
     }
 }
 
-async fn replay_inner(
+/// What is said of an app whose journal cannot be trusted.
+pub(super) fn untrusted(app: &AppName, why: &str) -> String {
+    format!(
+        "the journal of {app} cannot be trusted: {why}. The last good table serves; only a \
+         rollback is possible until it is repaired and the daemon restarted"
+    )
+}
+
+/// The places of the last fact and of the newest snapshot, and the state by the journal.
+async fn replay(
     settings: &AppSettings,
     journal: &Journal,
 ) -> Result<((Seq, Seq), AppState), String> {

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutover_model::{Actor, Effect, Input, OperationId, decide};
+use cutover_model::{
+    Actor, AppKind, ByColor, Color, Effect, Input, MOVES_AHEAD, OperationId, cut_back_by_color,
+    decide,
+};
 use cutover_proxy::message::{Change, Publish};
 use tokio::sync::oneshot;
 
@@ -74,17 +77,23 @@ impl App {
     ) -> Result<CutBack, Failure> {
         let started = Instant::now();
         let reason = if input == Input::Abort { "abort" } else { "rollback" };
+        // Looked at before `live` is held: endpoints are locked before it elsewhere.
+        let runs = self.runs();
         let mut live = self.live();
-        let asked = live.number(input, request);
-        let decision = decide(&live.state, &asked)?;
+        live.cut_backs += 1;
+        let mut asked = live.number(input, request);
+        let decision = if live.untrusted.is_some() {
+            asked.move_number += MOVES_AHEAD;
+            cut_back_by_color(&live.state, &asked, runs)?
+        } else {
+            decide(&live.state, &asked)?
+        };
         let mut done = None;
         for effect in &decision.effects {
             let Effect::Publish { split, salt } = effect else { continue };
-            if let Some(claimed) = live.claimed
-                && split.share(claimed) > live.state.split.share(claimed)
-            {
-                let why = format!("a deploy is replacing what was in {claimed} at this moment");
-                return Err(Failure::Impossible(why));
+            if live.claimed.is_some_and(|c| split.share(c) > live.state.split.share(c)) {
+                // The color is not touched before its claim stands, and now it is given up.
+                live.claimed = None;
             }
             let changes = vec![Change::Split { split: *split, salt: *salt }];
             let app = self.name.clone();
@@ -98,17 +107,30 @@ impl App {
             live.split_generation = Some(published.split_generation);
             done = Some(moved(&published, started.elapsed()));
         }
+        self.shared.tables_changed.notify_one();
         // CRASH: the new table serves and nothing is durable yet; the caller has no answer either.
         live.accept(&asked);
         live.push(actor, decision.facts, Some(durable));
+        let has_journal = live.untrusted.is_none();
         Ok(CutBack {
             operation: asked.operation,
+            kept_operation: has_journal.then_some(asked.operation),
             number: asked.move_number,
             at: now(),
             moved: done,
             effects: decision.effects,
             reason,
         })
+    }
+
+    /// The colors that have a running container, as far as is known.
+    fn runs(&self) -> ByColor<bool> {
+        let is_static = self.settings().kind == AppKind::Static;
+        let endpoints = self.endpoints();
+        let runs = |color: Color| {
+            is_static || endpoints.get(color).values().any(|found| !found.is_empty())
+        };
+        ByColor { blue: runs(Color::Blue), green: runs(Color::Green) }
     }
 
     /// Writes the weights file, in place and synced, within the time that there is.
@@ -118,12 +140,16 @@ impl App {
             salt: self.state().salt,
             number: cut.number,
             at: cut.at,
-            operation: Some(cut.operation),
+            operation: cut.kept_operation,
             reason: cut.reason.to_owned(),
         };
-        let write = self.shared.weights.set(&self.name, entry);
+        // Written on even when nobody waits any more: a call that is given up in its queue is
+        // dropped.
+        let (app, shared) = (self.name.clone(), Arc::clone(&self.shared));
+        let write = tokio::spawn(async move { shared.weights.set(&app, entry).await });
         match tokio::time::timeout(DISK, write).await {
-            Ok(result) => result.map_err(|error| error.to_string()),
+            Ok(Ok(result)) => result.map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the disk has not answered yet".to_owned()),
         }
     }
@@ -132,6 +158,8 @@ impl App {
 /// A cut-back that is in force.
 struct CutBack {
     operation: OperationId,
+    /// The same, if the journal can have it: without one the number may be another's.
+    kept_operation: Option<OperationId>,
     number: u64,
     at: cutover_model::Millis,
     moved: Option<Moved>,

@@ -60,6 +60,10 @@ impl App {
         let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return;
         };
+        // What is in which color is the journal's to say; until then what is known goes on.
+        if self.untrusted().is_some() {
+            return;
+        }
         let Some(project) = self.projects().get(color).clone() else {
             self.publish_endpoints(color, Endpoints::new());
             return;

@@ -37,6 +37,8 @@ pub(super) struct Live {
     pub(super) split_generation: Option<Generation>,
     /// A color that a deploy is about to clear: no traffic may go there.
     pub(super) claimed: Option<Color>,
+    /// How often somebody asked for a cut-back, granted or not.
+    pub(super) cut_backs: u64,
     /// Why the journal is not trusted.
     pub(super) untrusted: Option<String>,
     pending: VecDeque<Batch>,
@@ -54,6 +56,7 @@ impl Live {
             state,
             split_generation: None,
             claimed: None,
+            cut_backs: 0,
             untrusted: None,
             pending: VecDeque::new(),
             recent: VecDeque::new(),
@@ -95,6 +98,13 @@ impl Live {
         let facts = happened(actor, facts);
         for fact in &facts {
             self.take_in(fact);
+        }
+        if let Some(why) = &self.untrusted {
+            // Nothing may be written on top of what is not understood.
+            if let Some(durable) = durable {
+                drop(durable.send(Err(why.clone())));
+            }
+            return;
         }
         if self.pending.len() >= WAITING && only_lines {
             return;

@@ -11,10 +11,11 @@ use cutover_model::ServiceName;
 use cutover_model::{
     Action, Actor, Color, Containers, Effect, Ending, Fact, Goal, Input, LineLevel, Migration,
     Observation, OperationId, OperationKind, Refusal, ReleaseId, ReleaseState, Seen, Settle, Split,
-    Step, Way, Weight, plan,
+    Step, Way, plan,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use super::mailbox::Message;
 use super::{Answer, App, Failure, fresh_salt};
 use crate::host::StackSettings;
 use crate::reconciler::database::{DatabaseSettings, PointKind};
@@ -190,18 +191,14 @@ impl App {
     /// Makes the release known as the one in its color; from here on no traffic can go to what was
     /// there before.
     pub(super) async fn claim(&self, color: Color, made: Fact) -> Result<(), String> {
-        {
-            let mut live = self.live();
-            if live.state.split.share(color) > Weight::ZERO
-                && live.state.colors.get(color).is_some()
-            {
-                return Err(format!("traffic moved to {color} meanwhile: this was given up"));
-            }
-            live.claimed = Some(color);
-        }
-        let recorded = self.record(Actor::daemon(), vec![made]).await;
-        self.live().claimed = None;
-        recorded.map_err(|failure| failure.to_string())
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Claim { color, made, reply };
+        let sent = self.mailbox.send(message).await.map_err(|_| Failure::Stopping);
+        let claimed = match sent {
+            Ok(()) => answer.await.unwrap_or(Err(Failure::Stopping)),
+            Err(stopping) => Err(stopping),
+        };
+        claimed.map_err(|failure| failure.to_string())
     }
 
     async fn begin_traffic(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cutover_model::{
     Action, Actor, Color, Ending, Fact, Goal, Input, LineLevel, Manner, OperationId, OperationKind,
-    Parts, Proof, Refusal, Release, ReleaseId, ReleaseState, Way, plan, would_make,
+    Parts, Proof, Refusal, Release, ReleaseId, ReleaseState, Way, color_of, plan, would_make,
 };
 
 use super::make::Made;
@@ -55,6 +55,9 @@ impl App {
             let state = self.state();
             let release = match &input {
                 Input::Rollback { to: Some(to), .. } => Some(*to),
+                _ if self.untrusted().is_some() => {
+                    color_of(&state, None).ok().and_then(|color| *state.colors.get(color))
+                }
                 _ => state.rollback_target(),
             };
             let release = release.ok_or(Failure::Unknown("there is no release".to_owned()))?;
@@ -82,6 +85,10 @@ impl App {
     /// What an input would make; the refusal that it would get.
     fn would_make(&self, input: &Input) -> Result<Option<(ReleaseId, Parts)>, Refusal> {
         let live = self.live();
+        if live.untrusted.is_some() {
+            // Nothing is made without a journal; what is possible is decided where it is done.
+            return Ok(None);
+        }
         let asked = live.number(input.clone(), None);
         would_make(&live.state, &asked)
     }

@@ -458,6 +458,9 @@ impl App {
             return Err(Stop::Refused(why.to_owned()));
         };
         let project = self.project_of_shared(stack).await;
+        if let Some(why) = &self.shared.key_lost {
+            return Err(Stop::Refused(format!("what is ours in the database is not known: {why}")));
+        }
         let installation = installation(&self.shared.key, &self.name)?;
         let epoch = self.shared.journal.epoch().0;
         let us = Us { installation, epoch, project };

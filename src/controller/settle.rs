@@ -30,6 +30,8 @@ impl App {
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
             let has_moved = effects.iter().any(|effect| matches!(effect, Effect::Publish { .. }));
+            // What is not understood is not added to, and nothing is known of what it went to.
+            let has_moved = has_moved && app.untrusted().is_none();
             let check = async {
                 if has_moved {
                     app.keep_harm(operation).await;

@@ -30,6 +30,10 @@ impl App {
         let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return None;
         };
+        // By a journal that cannot be trusted everything would be left over.
+        if self.untrusted().is_some() {
+            return None;
+        }
         let state = self.state();
         let known = Known { releases: state.releases.into_keys().collect(), colors: state.colors };
         Some(reconciler.leftovers(&stack, &known).await)
@@ -41,7 +45,8 @@ impl App {
         let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return;
         };
-        if !state.releases.contains_key(&release) && state.running().is_none() {
+        let is_known = self.untrusted().is_none();
+        if is_known && !state.releases.contains_key(&release) && state.running().is_none() {
             reconciler.clean(&stack, release).await;
         }
     }

@@ -3,56 +3,93 @@
 //! Requests never wait for it: the queue is bounded, what does not fit is lost and counted.
 //! It is off unless the operator names a file.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use cutover_proxy::AccessRecord;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::status::Troubles;
+
 /// Records that may wait for the disk: some hundred milliseconds of a busy host.
 const QUEUE: usize = 8_192;
 
-/// Opens the file and starts the writer; returns where the records go.
-///
-/// # Errors
-/// When the file cannot be opened for appending.
+/// How long a file that cannot be opened is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts the writer, which opens the file; returns where the records go. A file that cannot be
+/// opened is tried again: until then its lines are lost, and the status says so.
+#[must_use]
 pub fn start(
     path: Option<PathBuf>,
+    troubles: &Arc<Troubles>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<mpsc::Sender<AccessRecord>>> {
-    let Some(path) = path else { return Ok(None) };
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
-    let (sender, mut records) = mpsc::channel::<AccessRecord>(QUEUE);
-    let stop = stop.clone();
+) -> Option<mpsc::Sender<AccessRecord>> {
+    let path = path?;
+    let (sender, records) = mpsc::channel::<AccessRecord>(QUEUE);
+    let (stop, troubles) = (stop.clone(), Arc::clone(troubles));
     tasks.spawn_blocking(move || {
-        let mut out = std::io::BufWriter::new(file);
         let runtime = tokio::runtime::Handle::current();
-        let mut is_failing = false;
-        loop {
-            let next = runtime.block_on(async {
-                tokio::select! {
-                    record = records.recv() => record,
-                    () = stop.cancelled() => None,
-                }
-            });
-            let Some(record) = next else { break };
-            let mut written = write(&mut out, &record);
-            while let Ok(more) = records.try_recv() {
-                written = written.and_then(|()| write(&mut out, &more));
-            }
-            let result = written.and_then(|()| out.flush());
-            if let Err(error) = &result
-                && !is_failing
-            {
-                tracing::warn!(%error, path = %path.display(), "the access log loses lines");
-            }
-            is_failing = result.is_err();
-        }
+        runtime.block_on(follow(&path, records, &troubles, stop));
     });
-    Ok(Some(sender))
+    Some(sender)
+}
+
+async fn follow(
+    path: &Path,
+    mut records: mpsc::Receiver<AccessRecord>,
+    troubles: &Troubles,
+    stop: CancellationToken,
+) {
+    let (mut out, mut is_failing) = (open(path, troubles), false);
+    loop {
+        let next = tokio::select! {
+            record = records.recv() => record,
+            () = tokio::time::sleep(RETRY), if out.is_none() => {
+                out = open(path, troubles);
+                continue;
+            }
+            () = stop.cancelled() => None,
+        };
+        let Some(record) = next else { break };
+        let Some(out) = &mut out else { continue };
+        let mut written = write(out, &record);
+        while let Ok(more) = records.try_recv() {
+            written = written.and_then(|()| write(out, &more));
+        }
+        let result = written.and_then(|()| out.flush());
+        if let Err(error) = &result
+            && !is_failing
+        {
+            tracing::warn!(%error, path = %path.display(), "the access log loses lines");
+        }
+        is_failing = result.is_err();
+    }
+}
+
+fn open(path: &Path, troubles: &Troubles) -> Option<BufWriter<File>> {
+    const WHAT: &str = "[proxy] access_log";
+    // A pipe that nobody reads must not hold the writer up.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let opened = File::options().create(true).append(true).custom_flags(nonblocking).open(path);
+    match opened {
+        Ok(file) => {
+            troubles.ended(WHAT);
+            Some(BufWriter::new(file))
+        }
+        Err(error) => {
+            let path = path.display();
+            troubles.note(WHAT, format!("{path} cannot be written: its lines are lost: {error}"));
+            None
+        }
+    }
 }
 
 fn write(out: &mut impl std::io::Write, record: &AccessRecord) -> std::io::Result<()> {

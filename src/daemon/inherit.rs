@@ -7,7 +7,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -109,21 +111,84 @@ pub fn stopping(drain: Duration) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(longer)])
 }
 
-/// Tells systemd that we are alive, twice in each of its intervals, for as long as `alive` says so.
-/// Ends with `stop`, or at once where no watchdog is set.
-pub async fn watchdog(stop: CancellationToken, alive: impl Fn() -> bool) {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return };
-    let mut beat = tokio::time::interval(interval / 2);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = beat.tick() => {}
+/// Tells systemd that the data plane is alive, and reports a control plane that is not: traffic
+/// flows without it, so it is no reason to be killed. On a thread of its own, which asks nobody for
+/// a turn; ends with `stop`, and does nothing where no watchdog is set.
+///
+/// `pulse` is how far each worker has come; `control` counts up as long as the control plane runs.
+///
+/// # Errors
+/// When no thread can be started: systemd then ends us, since nobody says that we are alive.
+pub fn watchdog(
+    stop: CancellationToken,
+    pulse: impl Fn() -> Vec<u64> + Send + 'static,
+    control: Arc<AtomicU64>,
+) -> io::Result<()> {
+    let Some(interval) = sd_notify::watchdog_enabled() else { return Ok(()) };
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+        let mut watch = Watch::new(interval);
+        while !stop.is_cancelled() {
+            let seen = watch.look(Instant::now(), &pulse(), control.load(Ordering::Relaxed));
+            if seen.control_turned {
+                let text = match seen.control_hangs {
+                    true => "TROUBLE: the control plane hangs; traffic flows, commands do not work",
+                    false => "serves; the control plane runs again",
+                };
+                tracing::error!("{text}");
+                drop(status(text));
+            }
+            if seen.data_runs
+                && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
+            {
+                tracing::warn!(%error, "systemd's watchdog was not told that we are alive");
+            }
+            std::thread::park_timeout((interval / 4).min(Duration::from_secs(5)));
         }
-        if alive()
-            && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
-        {
-            tracing::warn!(%error, "systemd's watchdog was not told that we are alive");
+    })?;
+    Ok(())
+}
+
+/// What has moved since when.
+struct Watch {
+    limit: Duration,
+    workers: Vec<(u64, Instant)>,
+    control: Option<(u64, Instant)>,
+    control_hangs: bool,
+}
+
+/// What one look shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    data_runs: bool,
+    control_hangs: bool,
+    /// It has changed since the look before.
+    control_turned: bool,
+}
+
+impl Watch {
+    fn new(interval: Duration) -> Self {
+        let (workers, control) = (Vec::new(), None);
+        Self { limit: interval / 2, workers, control, control_hangs: false }
+    }
+
+    fn look(&mut self, now: Instant, pulse: &[u64], control: u64) -> Sight {
+        self.workers.resize(pulse.len(), (u64::MAX, now));
+        for (known, seen) in self.workers.iter_mut().zip(pulse) {
+            if known.0 != *seen {
+                *known = (*seen, now);
+            }
         }
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let data_runs = self.workers.iter().all(|known| since(known.1) < self.limit);
+        let moved = match self.control {
+            Some((known, at)) if known == control => at,
+            _ => now,
+        };
+        self.control = Some((control, moved));
+        let control_hangs = since(moved) >= self.limit;
+        let control_turned = control_hangs != self.control_hangs;
+        self.control_hangs = control_hangs;
+        Sight { data_runs, control_hangs, control_turned }
     }
 }
 
@@ -178,6 +243,30 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, format!("w0 {address}"));
+    }
+
+    #[test]
+    fn only_a_worker_that_stands_still_keeps_the_watchdog_from_its_beat() {
+        let (begin, second) = (Instant::now(), Duration::from_secs(1));
+        let mut watch = Watch::new(20 * second);
+        let mut turns = Vec::new();
+        for at in 0..15_u32 {
+            // The control plane stops at 2 s and goes on at 13 s; the workers always run.
+            let control = u64::from(if at < 13 { at.min(2) } else { at });
+            let seen =
+                watch.look(begin + at * second, &[u64::from(at), 7 + u64::from(at)], control);
+            assert!(seen.data_runs, "{at}");
+            if seen.control_turned {
+                turns.push((at, seen.control_hangs));
+            }
+        }
+        assert_eq!(turns, [(12, true), (13, false)]);
+        let still = |at: u32| (begin + at * second, [u64::from(at), 21]);
+        let runs: Vec<bool> = (15..26)
+            .map(still)
+            .map(|(now, pulse)| watch.look(now, &pulse, pulse[0]).data_runs)
+            .collect();
+        assert_eq!(runs, [vec![true; 9], vec![false; 2]].concat());
     }
 
     #[test]

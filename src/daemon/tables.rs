@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cutover_model::{AppName, ByColor, Generation};
+use cutover_model::{AppName, ByColor, Generation, LastGood};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,9 @@ pub struct Kept {
     generation: Generation,
     /// The proven endpoints of each app.
     apps: BTreeMap<AppName, ByColor<Endpoints>>,
+    /// What else the table of each app said: a start whose journal cannot be trusted has only this.
+    #[serde(default)]
+    said: BTreeMap<AppName, LastGood>,
 }
 
 impl Kept {
@@ -44,6 +47,12 @@ impl Kept {
     #[must_use]
     pub fn endpoints(&self, app: &AppName) -> ByColor<Endpoints> {
         self.apps.get(app).cloned().unwrap_or_default()
+    }
+
+    /// What else its table said.
+    #[must_use]
+    pub fn said(&self, app: &AppName) -> Option<LastGood> {
+        self.said.get(app).cloned()
     }
 }
 
@@ -71,6 +80,7 @@ pub async fn keep(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
+    let mut last = None;
     loop {
         tokio::select! {
             () = shared.tables_changed.notified() => {}
@@ -79,10 +89,16 @@ pub async fn keep(
         tokio::time::sleep(GATHER).await;
         let generation = shared.proxy.switch().generation();
         let apps = controller.apps().map(|app| (app.name.clone(), app.endpoints())).collect();
-        let (state, kept) = (state.clone(), Kept { generation, apps });
+        let said = controller.apps().map(|app| (app.name.clone(), app.last_good())).collect();
+        let what = (apps, said);
+        if last.as_ref() == Some(&what) {
+            continue;
+        }
+        let (state, (apps, said)) = (state.clone(), what.clone());
+        let kept = Kept { generation, apps, said };
         let saved = tokio::task::spawn_blocking(move || tables::save(&state, &kept)).await;
         match saved {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => last = Some(what),
             Ok(Err(error)) => tracing::warn!(%error, "the last good table could not be saved"),
             Err(error) => tracing::error!(%error, "saving the last good table panicked"),
         }

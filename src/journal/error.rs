@@ -1,8 +1,8 @@
 //! What can go wrong with the journal, in the words of the operator.
 //!
 //! Every text says what is wrong, where, and what to do. None of these is mended silently.
-//! Invariant: after `Conflict`, `Fenced`, `Refused`, `Busy`, `Locked`, `Missing`, `Newer` and
-//! `Unsafe` nothing was written; after `Full`, `Disk` and `Slow` a write is in doubt.
+//! Invariant: after `Conflict`, `Fenced`, `Refused`, `Busy`, `Locked`, `Missing`, `Newer`, `Unsafe`
+//! and `Untrusted` nothing was written; after `Full`, `Disk` and `Slow` a write is in doubt.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -119,6 +119,9 @@ pub enum JournalError {
         /// The limit.
         limit: Duration,
     },
+    /// What the app's facts say is not known, so nothing is added to them.
+    #[error("{0}")]
+    Untrusted(String),
     /// Too many calls wait for the disk already; nothing was written.
     #[error("too many calls wait for the disk already: not recorded")]
     Busy,
@@ -135,6 +138,19 @@ impl JournalError {
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::Disk { .. } | Self::Slow { .. })
+    }
+
+    /// Whether no later call can succeed: what is recorded is not what this daemon takes it for.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict { .. }
+                | Self::Fenced { .. }
+                | Self::Corrupt { .. }
+                | Self::Newer { .. }
+                | Self::Untrusted(_)
+        )
     }
 
     /// An input or output error at a file.

@@ -308,7 +308,8 @@ fn other_state(folder: &Path) -> Result<Vec<String>, JournalError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if !matches!(name.as_str(), "lock" | FILE | "lost+found") {
+        // The log of a daemon that a command started is made before that daemon runs.
+        if !matches!(name.as_str(), "lock" | FILE | "lost+found" | "serve.log") {
             found.push(name);
         }
     }

@@ -46,6 +46,7 @@ pub enum Loaded<T> {
 ///
 /// # Errors
 /// [`JournalError::Full`], [`JournalError::Disk`]: the old ones are still there.
+/// [`JournalError::Newer`]: a newer Cutover wrote them, and they stay as they are.
 pub fn save<T: Serialize>(folder: &Path, tables: &T) -> Result<(), JournalError> {
     let path = folder.join(FILE);
     let body = serde_json::to_string(tables)
@@ -53,8 +54,12 @@ pub fn save<T: Serialize>(folder: &Path, tables: &T) -> Result<(), JournalError>
     let head = Head { schema: format!("cutover.tables/{FORM}"), sha256: sum(&body) };
     let head = serde_json::to_string(&head)
         .map_err(|error| JournalError::Refused(format!("tables: {error}")))?;
+    let there = read::<serde::de::IgnoredAny>(&path);
+    if let Err(newer @ JournalError::Newer { .. }) = there {
+        return Err(newer);
+    }
     // Only a good file may become the one before.
-    if matches!(read::<serde::de::IgnoredAny>(&path), Ok(Some(_))) {
+    if matches!(there, Ok(Some(_))) {
         let before = disk::beside(&path, ".before");
         let step = disk::beside(&path, ".step");
         drop(std::fs::remove_file(&step));
@@ -155,6 +160,17 @@ mod tests {
                 other => panic!("{other:?} from {:?}", String::from_utf8_lossy(&bytes)),
             }
         }
+    }
+
+    #[test]
+    fn a_newer_file_stays_as_it_is() {
+        let folder = saved(&["a"]);
+        let path = folder.path().join(FILE);
+        let newer = "{\"schema\":\"cutover.tables/2\",\"sha256\":\"x\"}\n[]\n";
+        std::fs::write(&path, newer).unwrap();
+        let refused = save(folder.path(), &vec!["b"]);
+        assert!(matches!(refused, Err(JournalError::Newer { .. })), "{refused:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
     }
 
     #[test]

@@ -291,7 +291,8 @@ fn newest(path: &Path, bytes: &[u8]) -> Result<(usize, u64, Entries), JournalErr
 /// The weights file on a thread of its own, for callers that must not wait for a slow disk.
 #[derive(Debug)]
 pub struct Weights {
-    worker: Worker<WeightsFile>,
+    /// Or why the file is not used: it is then left as it is.
+    worker: Result<Worker<WeightsFile>, JournalError>,
     limit: Duration,
 }
 
@@ -304,7 +305,13 @@ impl Weights {
         let path = file.path.clone();
         let worker = Worker::start("weights", QUEUE, Duration::from_secs(3600), file, |_| ())
             .map_err(|error| JournalError::io(&path, "starting its thread", &error))?;
-        Ok(Self { worker, limit })
+        Ok(Self { worker: Ok(worker), limit })
+    }
+
+    /// For a file that cannot be used: every call says why, and nothing touches it.
+    #[must_use]
+    pub fn closed(why: JournalError) -> Self {
+        Self { worker: Err(why), limit: Duration::ZERO }
     }
 
     /// See [`WeightsFile::set`].
@@ -337,7 +344,8 @@ impl Weights {
         &self,
         work: impl FnOnce(&mut WeightsFile) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        self.worker.call(self.limit, work).await.map_err(|error| match error {
+        let worker = self.worker.as_ref().map_err(JournalError::clone)?;
+        worker.call(self.limit, work).await.map_err(|error| match error {
             WorkerError::Busy => JournalError::Busy,
             WorkerError::Slow => JournalError::Slow { limit: self.limit },
             WorkerError::Gone => JournalError::Gone,

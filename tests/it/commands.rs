@@ -305,7 +305,7 @@ fn a_rollback_without_a_daemon_starts_it_on_the_former_release() {
 }
 
 /// A daemon that a command started; ended by the number that stands in its lock.
-struct Started(std::path::PathBuf);
+pub(crate) struct Started(pub(crate) std::path::PathBuf);
 
 impl Drop for Started {
     fn drop(&mut self) {

@@ -13,3 +13,4 @@ mod proofs;
 mod reload;
 mod report;
 mod tidy;
+mod untrusted;

@@ -76,7 +76,7 @@ fn a_rollback_goes_to_the_release_before() {
     let turn = asleep.turn(None).unwrap();
     let (to, from) = (ReleaseId(1), Some(ReleaseId(2)));
     assert_eq!(turn, Turn { to, color: Color::Blue, from, need: Need::Move });
-    let operation = asleep.set_traffic(&turn, NOW).unwrap();
+    let operation = asleep.set_traffic(&turn, NOW).unwrap().unwrap();
     // The next look, and the next start, see it; asked again, there is nothing to move.
     let again = look(folder.path(), Some(&shop())).unwrap();
     assert_eq!(again.state.split, Split::all(Color::Blue));

@@ -172,6 +172,7 @@ fn standby(side: &Side, width: usize) -> String {
         Some(ReleaseState::Starting) => "is being started".to_owned(),
         Some(ReleaseState::Stopped) => "stopped; a rollback starts it first".to_owned(),
         Some(ReleaseState::Failed) => "never became ready".to_owned(),
+        None if side.release.is_some() => "what it does is not known".to_owned(),
         Some(ReleaseState::Gone) | None => "empty".to_owned(),
     };
     format!("{}    {state}", place(side, width))

@@ -110,6 +110,7 @@ impl App {
         // CRASH: in force and nothing durable: the next start finds the gate as it was before.
         live.push(actor, vec![fact], Some(durable));
         let closure = live.state.maintenance.clone();
+        self.shared.tables_changed.notify_one();
         Ok(Turning { at: now(), took, before, closure, told })
     }
 
