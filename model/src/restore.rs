@@ -283,6 +283,12 @@ pub enum Strange {
         /// The live name.
         database: String,
     },
+    /// Somebody exchanged it between the look and the acceptance: nothing was begun.
+    #[error("\"{database}\" was exchanged since this was shown: look at it again")]
+    Overtaken {
+        /// The live name.
+        database: String,
+    },
     /// A name that this operation wants is taken by something that is not its own.
     #[error("there is a database \"{name}\" that this operation did not make ({whose})")]
     Foreign {
@@ -313,13 +319,20 @@ pub fn side(plan: &RestorePlan, seen: &Databases) -> Result<Side, Strange> {
 /// What is still to be done, in order, given what is there and the newest stage that was begun.
 ///
 /// # Errors
-/// [`Strange`].
+/// [`Strange`]; [`Strange::Overtaken`] where nothing was begun and the live name means other data
+/// than what the person saw who accepted it.
 pub fn left(
     plan: &RestorePlan,
     begun: Option<Stage>,
     seen: &Databases,
 ) -> Result<Vec<Stage>, Strange> {
-    if side(plan, seen)? == Side::After {
+    let side = match (side(plan, seen), begun) {
+        (Ok(Side::After) | Err(Strange::OtherLive { .. }), None) => {
+            return Err(Strange::Overtaken { database: plan.database.clone() });
+        }
+        (side, _) => side?,
+    };
+    if side == Side::After {
         // Once is enough for the checks, but a start in the middle of them repeats them.
         return Ok(match begun {
             Some(Stage::Settle) => vec![Stage::Settle],

@@ -9,7 +9,7 @@ mod evolve;
 mod manner;
 mod refusal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,9 @@ pub struct AppState {
     /// Restore points, by the release before whose migration they were made.
     #[serde(default)]
     pub points: BTreeMap<ReleaseId, Point>,
+    /// Releases whose restore points were let go: what a later point has is not what was before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub points_let_go: BTreeSet<ReleaseId>,
 }
 
 /// One attempt to move a release to stable.
@@ -163,6 +166,7 @@ impl Default for AppState {
             restores: BTreeMap::new(),
             asides: BTreeMap::new(),
             points: BTreeMap::new(),
+            points_let_go: BTreeSet::new(),
         }
     }
 }
@@ -211,6 +215,27 @@ impl AppState {
             .rev()
             .find(|s| s.is_trusted() && Some(s.release.id) != serving)
             .map(|s| s.release.id)
+    }
+
+    /// The restore point that has the data a release worked on last: the one from before the first
+    /// release that was deployed after it. `None`: there is no later one.
+    ///
+    /// # Errors
+    /// That first release, when its own point is not there: a later one has its migrations.
+    pub fn point_for(&self, to: ReleaseId) -> Result<Option<&Point>, ReleaseId> {
+        let Some(point) = self.points.values().find(|point| point.release > to) else {
+            return Ok(None);
+        };
+        let is_between = |release: ReleaseId| release > to && release < point.release;
+        // One that was composed of others migrates nothing; one that failed and has had no point
+        // did not come as far as its migration.
+        let may_have_migrated = |standing: &&Standing| {
+            let has_served = standing.proven_at.is_some() || standing.rejected_by.is_some();
+            standing.release.parts.is_none() && has_served
+        };
+        let migrated = self.releases.values().filter(may_have_migrated).map(|s| s.release.id);
+        let without = migrated.chain(self.points_let_go.iter().copied()).filter(|r| is_between(*r));
+        without.min().map_or(Ok(Some(point)), Err)
     }
 
     /// Restore points beyond the newest ones, oldest first; one that a restore uses now is kept.

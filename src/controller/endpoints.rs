@@ -69,6 +69,8 @@ impl App {
             return;
         };
         match reconciler.endpoints(&stack, &project).await {
+            // It is there, and goes on or is replaced in a moment.
+            Ok(_) if self.is_frozen(color) => {}
             Ok(found) => {
                 let is_empty = found.is_empty();
                 self.publish_endpoints(color, found);

@@ -68,11 +68,16 @@ impl Live {
     pub(super) fn number(&self, input: Input, request: Option<String>) -> Asked {
         let operation = match &input {
             Input::Ready { deploy, .. } => *deploy,
-            Input::Returned { operation, .. } => *operation,
-            _ => self.operations.max(self.state.newest_operation).next(),
+            Input::Returned { operation, .. } | Input::Continue { operation, .. } => *operation,
+            _ => self.next_operation(),
         };
         let move_number = self.moves.max(self.state.moves) + 1;
         Asked { input, operation, move_number, request }
+    }
+
+    /// The number that the next operation gets, unless another one is accepted before it.
+    pub(super) fn next_operation(&self) -> OperationId {
+        self.operations.max(self.state.newest_operation).next()
     }
 
     /// The number of a move that is made at once.

@@ -102,6 +102,7 @@ impl App {
             }
             Err(why) => {
                 self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                self.tidy_database(operation).await;
                 self.put_back_made(operation, release, color, made).await;
                 Ending::Failed(why)
             }
@@ -292,8 +293,11 @@ impl App {
     async fn hear(self: &Arc<Self>, operation: OperationId, report: Report) {
         match report {
             Report::Intended { index, action, go } => {
-                let intended = Fact::ActionIntended { operation, index, action };
+                let intended = Fact::ActionIntended { operation, index, action: action.clone() };
                 let recorded = self.record_intent(intended).await;
+                if recorded.is_ok() {
+                    self.hold_for(&action).await;
+                }
                 drop(go.send(recorded.map_err(|failure| match failure {
                     // Traffic may have moved before this: only the action was not begun.
                     Failure::NotRecorded(why) => why,
@@ -313,6 +317,7 @@ impl App {
                 if let Some(text) = text {
                     self.say(Some(operation), LineLevel::Step, action.label(), text);
                 }
+                self.let_go(operation).await;
                 go.send(()).unwrap_or(());
             }
             Report::Happened { fact, go } => {
@@ -320,6 +325,7 @@ impl App {
                 drop(go.send(recorded.map_err(|failure| failure.to_string())));
             }
             Report::Failed { index, why } => {
+                self.let_go(operation).await;
                 let failed = Fact::ActionFailed { operation, index, why };
                 self.note(&Actor::daemon(), vec![failed]);
             }

@@ -4,24 +4,28 @@
 //! database; requests wait only for the exchange of names, which has a file of its own. Whatever
 //! fails before the exchange is put back, or waits for a person where going on makes sense; what
 //! fails right after it is exchanged back.
-//! INVARIANT: no request waits when this returns, and connections to the live database are allowed.
+//! INVARIANT: one task works on an operation at a time. No request waits when it ends, and
+//! connections to the live database are allowed, or are being allowed until that succeeds.
 
+mod ending;
 mod exchange;
 mod handing;
+mod opening;
 mod planning;
 
 use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side};
 use cutover_model::{
-    Actor, Effect, Ending, Fact, Halt, Input, LineLevel, OperationId, RestorePlan, Source, Stage,
+    Actor, Effect, Fact, Input, LineLevel, OperationId, Refusal, ReleaseId, RestorePlan, Stage,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::HoldGuard;
 use super::{Answer, App, Failure, Recorded, now};
+use crate::crash;
 use crate::host::StackSettings;
-use crate::reconciler::database::{Database, Trouble, Us, installation};
-use crate::{crash, text};
+use crate::reconciler::database::{Database, Then, Trouble, Us, installation};
 
 pub(super) use exchange::first_hold;
 pub use planning::{Data, Kept, Planned, RestoreRequest, WayBack};
@@ -71,8 +75,23 @@ pub(super) struct Restoring {
     running: Option<(OperationId, CancellationToken)>,
     /// The hold that the proxy was started with, because a daemon was killed in the exchange.
     held: Option<HoldGuard>,
+    /// The hold of a deploy that clones the live database.
+    pointing: Option<HoldGuard>,
+    /// The release whose containers are frozen, so that it writes nothing.
+    frozen: Option<ReleaseId>,
+    /// Operations after which connections are still to be allowed again.
+    opening: BTreeSet<OperationId>,
+    /// Whose turn it is to allow them: never two at once for one operation.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Plans that were shown, to be accepted within ten minutes.
     shown: Vec<planning::Shown>,
+}
+
+/// What a task does with an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    GoOn,
+    GiveUp,
 }
 
 impl App {
@@ -86,10 +105,31 @@ impl App {
         max_loss: Option<u64>,
         actor: Actor,
     ) -> Result<Answer, Failure> {
-        let mut answer = self.ask(Input::Continue { operation, max_loss }, actor, None).await?;
-        answer.operation = operation;
-        self.begin_restore(&answer);
-        Ok(answer)
+        if self.has_task(operation) {
+            let what = "restore".to_owned();
+            return Err(Failure::Refused(Refusal::Busy { operation, what }));
+        }
+        self.see_begun(Input::Continue { operation, max_loss }, actor, None).await
+    }
+
+    /// Has an input recorded and its task begun, even when nobody waits for the answer any more.
+    async fn see_begun(
+        self: &Arc<Self>,
+        input: Input,
+        actor: Actor,
+        request: Option<String>,
+    ) -> Result<Answer, Failure> {
+        let app = Arc::clone(self);
+        let begun = self.tasks.spawn(async move {
+            let answer = app.ask(input, actor, request).await?;
+            for effect in &answer.effects {
+                if let Effect::Restore { operation } = *effect {
+                    app.begin(operation, Task::GoOn);
+                }
+            }
+            Ok(answer)
+        });
+        begun.await.map_err(|_| Failure::Stopping)?
     }
 
     /// Gives an operation up: what it had begun is put back.
@@ -102,25 +142,17 @@ impl App {
         actor: Actor,
     ) -> Result<Answer, Failure> {
         let state = self.state();
-        let Some(restore) = state.restores.get(&operation) else {
+        if !state.restores.contains_key(&operation) {
             let why = match state.operations.get(&operation) {
                 None => format!("there is no operation {operation}"),
                 Some(known) if known.ended.is_some() => format!("{operation} has ended already"),
                 Some(known) => format!("{operation} ({}) cannot be given up", known.what.as_str()),
             };
             return Err(Failure::Unknown(why));
-        };
+        }
         let text = format!("{} gives {operation} up", actor.0);
         self.say(Some(operation), LineLevel::Note, "", text);
-        let halted = restore.halted.is_some();
-        match self.restoring().running.as_ref() {
-            Some((running, stop)) if *running == operation => stop.cancel(),
-            _ if halted => {
-                let app = Arc::clone(self);
-                self.tasks.spawn(async move { app.end_restore(operation, Stop::GivenUp).await });
-            }
-            _ => {}
-        }
+        self.begin(operation, Task::GiveUp);
         Ok(Answer {
             operation,
             at: now(),
@@ -135,68 +167,55 @@ impl App {
         self.restoring.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Starts the task of a restore that was accepted or goes on.
-    pub(super) fn begin_restore(self: &Arc<Self>, answer: &Answer) {
-        for effect in &answer.effects {
-            let Effect::Restore { operation } = *effect else { continue };
-            self.run_restore(operation);
+    fn has_task(&self, operation: OperationId) -> bool {
+        self.restoring().running.as_ref().is_some_and(|(running, _)| *running == operation)
+    }
+
+    /// Its task has nothing left to do but to say how it ended; who reads that may act at once.
+    fn task_over(&self, operation: OperationId) {
+        let mut restoring = self.restoring();
+        if restoring.running.as_ref().is_some_and(|(running, _)| *running == operation) {
+            restoring.running = None;
         }
     }
 
-    fn run_restore(self: &Arc<Self>, operation: OperationId) {
+    /// Starts the task of an operation. One that runs already is told to end, if it shall be given
+    /// up.
+    fn begin(self: &Arc<Self>, operation: OperationId, task: Task) {
         let stop = self.stop.child_token();
-        {
+        let turn = {
             let mut restoring = self.restoring();
-            if restoring.running.as_ref().is_some_and(|(running, _)| *running == operation) {
+            if let Some((running, stop)) = &restoring.running
+                && *running == operation
+            {
+                if task == Task::GiveUp {
+                    stop.cancel();
+                }
                 return;
             }
             restoring.running = Some((operation, stop.clone()));
-        }
+            Arc::clone(&restoring.turn)
+        };
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
-            let result = Box::pin(app.stages(operation, &stop)).await;
-            // Who reads that it waits may tell it to go on at once.
-            app.restoring().running = None;
-            if let Err(stop) = result {
-                Box::pin(app.end_restore(operation, stop)).await;
+            // Whoever allows connections now is done first; then it is this task's to do.
+            drop(turn.lock().await);
+            if !app.live().state.restores.contains_key(&operation) {
+                return app.task_over(operation);
             }
-        });
-    }
-
-    /// After a start: restores that were cut off go on, or wait where they were told to.
-    pub(super) fn resume_restores(self: &Arc<Self>, then: Resume) {
-        let restores = self.state().restores;
-        for (operation, restore) in restores {
-            match (then, restore.halted) {
-                (Resume::GoOn, None) => {
-                    let text = "the daemon was ended in the middle of this; it goes on";
-                    self.say(Some(operation), LineLevel::Note, "", text);
-                    self.run_restore(operation);
+            let result = match task {
+                Task::GoOn => Box::pin(app.stages(operation, &stop)).await,
+                Task::GiveUp => Err(Stop::GivenUp),
+            };
+            let is_given_up = stop.is_cancelled() && !app.stop.is_cancelled();
+            match result {
+                Ok(()) => app.task_over(operation),
+                // It was given up while it came to a halt by itself.
+                Err(Stop::Stuck(_) | Stop::Asks { .. }) if is_given_up => {
+                    Box::pin(app.end_restore(operation, Stop::GivenUp)).await;
                 }
-                (Resume::Wait, None) => {
-                    self.note(
-                        &Actor::daemon(),
-                        vec![Fact::RestoreHalted { operation, halt: Halt::Waits }],
-                    );
-                    self.settle_gate(operation);
-                }
-                // It waits for a person already; only the gate may still be held.
-                (_, Some(_)) => self.settle_gate(operation),
+                Err(stop) => Box::pin(app.end_restore(operation, stop)).await,
             }
-        }
-    }
-
-    /// Connections are allowed and no request waits, whatever a killed daemon left.
-    fn settle_gate(self: &Arc<Self>, operation: OperationId) {
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if let Some(plan) = app.plan_of(operation)
-                && let Ok(database) = app.database(operation).await
-                && let Err(trouble) = database.recover(&plan).await
-            {
-                app.say(Some(operation), LineLevel::Error, "database", trouble.to_string());
-            }
-            app.open_gate(operation).await;
         });
     }
 
@@ -213,24 +232,32 @@ impl App {
         let restore = self.state().restores.get(&operation).cloned();
         let Some(restore) = restore else { return Ok(()) };
         let (plan, begun) = (restore.plan, restore.stage);
-        let database = self.database(operation).await?;
+        let is_old = now().0 - plan.accepted_at.0 > ACCEPTED_FOR_MS;
         // First of all: whatever a killed daemon had closed is opened, and what it had started
-        // ends.
-        database.recover(&plan).await?;
+        // ends. Of a fresh operation nothing can be closed.
+        let database = match begun {
+            None => self.open_once(operation).await?,
+            Some(_) => self.open_again(operation).await?,
+        };
         let seen = database.look(&plan).await?;
-        let left = restore::left(&plan, begun, &seen)?;
-        let is_fresh = begun.is_none();
+        let left = restore::left(&plan, begun, &seen).map_err(|strange| match begun {
+            None => Stop::Refused(strange.to_string()),
+            Some(_) => Stop::Stuck(strange.to_string()),
+        })?;
         let is_before = restore::side(&plan, &seen)? == Side::Before;
-        if !is_fresh && is_before {
-            self.accepted_lately(&plan, &database).await?;
+        if begun.is_some() && is_before {
+            self.unfreeze(operation, &plan, &database).await;
+            self.open_gate(operation).await;
         }
+        let dumps = if left.contains(&Stage::Dump) { Then::Dumps } else { Then::HasDumped };
         for stage in left {
             if stop.is_cancelled() && is_before && stage <= Stage::Hold {
                 return Err(self.why_stopped());
             }
             match stage {
                 Stage::Hold => {
-                    Box::pin(self.exchange(operation, &plan, &database)).await?;
+                    let exchanged = self.exchange(operation, &plan, &database, (stop, is_old));
+                    Box::pin(exchanged).await?;
                 }
                 // The exchange has done these, unless it was cut off before them.
                 Stage::Swap => {}
@@ -240,7 +267,7 @@ impl App {
                 stage => {
                     self.reached(operation, stage).await?;
                     tokio::select! {
-                        done = self.prepare(operation, stage, &plan, &database) => done?,
+                        done = self.prepare(operation, (stage, dumps), &plan, &database) => done?,
                         () = stop.cancelled() => return Err(self.why_stopped()),
                     }
                 }
@@ -266,7 +293,7 @@ impl App {
     async fn prepare(
         self: &Arc<Self>,
         operation: OperationId,
-        stage: Stage,
+        (stage, then): (Stage, Then),
         plan: &RestorePlan,
         database: &Database,
     ) -> Result<(), Stop> {
@@ -274,7 +301,7 @@ impl App {
             self.say(Some(operation), LineLevel::Step, label, text);
         };
         match stage {
-            Stage::Preflight => database.preflight(plan).await?,
+            Stage::Preflight => database.preflight(plan, then).await?,
             Stage::Dump => say("1/4 dump", database.dump(plan).await?),
             Stage::Build => say("2/4 copy", database.build(plan).await?),
             Stage::Verify => say("2/4 copy", database.verify(plan).await?),
@@ -300,144 +327,12 @@ impl App {
         (is_there && is_idle).then(|| standing.release.project.clone())
     }
 
-    /// After a pause of the operation, an acceptance that is too old is asked for again.
-    async fn accepted_lately(&self, plan: &RestorePlan, database: &Database) -> Result<(), Stop> {
-        if now().0 - plan.accepted_at.0 <= ACCEPTED_FOR_MS {
-            return Ok(());
-        }
-        let rows = database.loss(plan).await?.rows();
-        let since = text::clock(plan.accepted_at.0);
-        let why = format!("the loss was accepted at {since}, which is too long ago");
-        Err(Stop::Asks { rows, why })
-    }
-
-    /// What was restored is in place: what only waited to be stopped is stopped, and it is watched.
-    async fn settle_restore(
-        self: &Arc<Self>,
-        operation: OperationId,
-        plan: &RestorePlan,
-        database: &Database,
-    ) -> Result<(), Stop> {
-        self.reached(operation, Stage::Settle).await?;
-        if let Some(project) = self.idle_project(plan)
-            && let Err(trouble) = database.kill(&project).await
-        {
-            self.say(Some(operation), LineLevel::Error, "stop", trouble.to_string());
-        }
-        if let Err(trouble) = database.finish(plan).await {
-            self.say(Some(operation), LineLevel::Error, "database", trouble.to_string());
-        }
-        let color = self.state().split.stable;
-        if let Err(why) = self.move_singletons(operation, color).await {
-            self.say(Some(operation), LineLevel::Error, "singletons", why);
-        }
-        if let Source::Aside { operation } = plan.source {
-            // What it had put aside is the live one now.
-            self.note(&Actor::daemon(), vec![Fact::AsideGone { operation }]);
-        }
-        let serves = self.state().standing(plan.to).map_or(color, |s| s.release.color);
-        self.say_check(operation, (plan.to, serves), "4/4 check").await;
-        self.say(Some(operation), LineLevel::Step, "", self.restored_text(operation, plan));
-        let ended = Fact::OperationEnded { operation, ending: Ending::Done };
-        self.note(&Actor::daemon(), vec![ended]);
-        Ok(())
-    }
-
-    fn restored_text(&self, operation: OperationId, plan: &RestorePlan) -> String {
+    /// The project of the release that must not write into the restored data.
+    fn other_project(&self, plan: &RestorePlan) -> Option<String> {
         let state = self.state();
-        let (to, from) = (plan.to, plan.from);
-        let label = |release| {
-            let standing = state.standing(release);
-            standing.map_or_else(String::new, |s| format!(" ({})", s.release.label()))
-        };
-        let aside = state.asides.get(&operation);
-        let rows = aside.map_or(0, |aside| aside.rows);
-        let before = from.map_or_else(|| "-".to_owned(), |from| format!("{from}{}", label(from)));
-        let data = text::day(plan.data_of.0);
-        let lines = [
-            format!("DONE ({operation}). Users are on {to}, data of {data}."),
-            format!("before      {before}, database of today"),
-            format!("now         {to}{}, its images, its env files", label(to)),
-            format!("set aside   database {}, {} rows", plan.aside, text::count(rows)),
-            format!(
-                "undo        cutover undo {operation}      loses what is written after {}; counts \
-                 it first",
-                text::clock(aside.map_or(0, |aside| aside.since.0))
-            ),
-            "kept        cutover db list    until you drop it yourself".to_owned(),
-        ];
-        lines.join("\n")
-    }
-
-    /// How a restore that did not reach its end is left.
-    async fn end_restore(self: &Arc<Self>, operation: OperationId, stop: Stop) {
-        self.open_gate(operation).await;
-        let (why, ending) = match stop {
-            Stop::Stopping => return,
-            Stop::Asks { rows, why } => {
-                return self.halt(operation, Halt::Asks { rows, why });
-            }
-            Stop::Stuck(why) => return self.halt(operation, Halt::Stuck { why }),
-            Stop::Refused(why) => (why.clone(), Ending::Refused(why)),
-            Stop::Failed(why) => (why.clone(), Ending::Failed(why)),
-            Stop::GivenUp => ("it was given up".to_owned(), Ending::GivenUp),
-        };
-        match self.take_back(operation).await {
-            Ok(kept) => {
-                let text = format!("{why}\nThe database is as it was. {kept}");
-                let level = match ending {
-                    Ending::GivenUp => LineLevel::Note,
-                    _ => LineLevel::Error,
-                };
-                let label = if level == LineLevel::Error { "failed" } else { "" };
-                self.say(Some(operation), level, label, text.trim_end());
-                let ended = Fact::OperationEnded { operation, ending };
-                self.note(&Actor::daemon(), vec![ended]);
-            }
-            Err(Stop::Stuck(more) | Stop::Failed(more) | Stop::Refused(more)) => {
-                let why = format!("{why}; and it cannot be put back: {more}");
-                self.halt(operation, Halt::Stuck { why });
-            }
-            Err(_) => self.halt(operation, Halt::Stuck { why }),
-        }
-    }
-
-    /// Removes what was made for the exchange; the live database was never touched.
-    async fn take_back(&self, operation: OperationId) -> Result<String, Stop> {
-        let Some(plan) = self.plan_of(operation) else { return Ok(String::new()) };
-        let database = self.database(operation).await?;
-        database.recover(&plan).await?;
-        let seen = database.look(&plan).await?;
-        if restore::side(&plan, &seen)? == Side::After {
-            return Err(Stop::Stuck(format!(
-                "the names are exchanged already: cutover continue {operation} finishes, cutover \
-                 undo {operation} takes it back then"
-            )));
-        }
-        Ok(database.drop_candidate(&plan).await?)
-    }
-
-    /// It waits for a person: traffic is on the safe color, and no request waits.
-    fn halt(&self, operation: OperationId, halt: Halt) {
-        let serves = self.state().serving().map_or("nothing".to_owned(), |r| r.to_string());
-        let text = match &halt {
-            Halt::Asks { rows, why } => format!(
-                "WAITS ({operation}). {serves} serves with today's data, as before. No request \
-                 waits.\nwhy       {why}: {} rows would be lost now\nnext      cutover continue \
-                 {operation} --max-loss {rows}\nor        cutover abort {operation}      drops \
-                 the copy, keeps the dump",
-                text::count(*rows)
-            ),
-            Halt::Stuck { why } => format!(
-                "STUCK ({operation}), safe. {serves} serves. No request waits.\nwhy       \
-                 {why}\nnext      cutover continue {operation}    when that is mended: it looks, \
-                 and goes on\nor        cutover abort {operation}       drops the copy, keeps the \
-                 dump"
-            ),
-            Halt::Waits => format!("{operation} waits for a person"),
-        };
-        self.say(Some(operation), LineLevel::Error, "", text);
-        self.note(&Actor::daemon(), vec![Fact::RestoreHalted { operation, halt }]);
+        let standing = state.standing(plan.from?)?;
+        let is_there = *state.colors.get(standing.release.color) == plan.from;
+        is_there.then(|| standing.release.project.clone())
     }
 
     /// The operator's own project, in which the shared services run.

@@ -6,6 +6,7 @@
 mod asking;
 mod building;
 mod counting;
+mod room;
 mod stacks;
 mod swapping;
 
@@ -28,7 +29,8 @@ use crate::host::postgres::{
     claims, facts,
 };
 
-pub use swapping::Counted;
+pub use room::Then;
+pub use swapping::{Counted, Ready, Tried};
 
 /// What is needed to know of an app's database, filled by the daemon from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +57,19 @@ pub struct DatabaseSettings {
     pub integrity: Vec<Question>,
     /// Whether disk space that cannot be known is accepted.
     pub unknown_space: UnknownSpace,
+}
+
+impl DatabaseSettings {
+    /// The names that a restore from this source uses, as this operation. Pure.
+    #[must_use]
+    pub fn names(&self, source: &Source, as_operation: OperationId) -> Names {
+        let live = &self.name;
+        let candidate = match source {
+            Source::Aside { operation } => live.previous(*operation),
+            Source::Point { .. } | Source::Backup { .. } => live.candidate(as_operation),
+        };
+        Names { candidate: candidate.into(), aside: live.previous(as_operation).into() }
+    }
 }
 
 /// When backups are made, how many are kept, and what becomes of each.
@@ -250,12 +265,13 @@ impl Database {
     /// The names that a restore from this source uses.
     #[must_use]
     pub fn names(&self, source: &Source) -> Names {
-        let live = &self.settings.name;
-        let candidate = match source {
-            Source::Aside { operation } => live.previous(*operation),
-            Source::Point { .. } | Source::Backup { .. } => live.candidate(self.operation),
-        };
-        Names { candidate: candidate.into(), aside: live.previous(self.operation).into() }
+        self.settings.names(source, self.operation)
+    }
+
+    /// How a restore point is made.
+    #[must_use]
+    pub fn makes(&self) -> PointKind {
+        self.settings.point
     }
 
     /// How long requests may wait, in milliseconds.
@@ -319,6 +335,7 @@ impl Database {
     /// [`Trouble`].
     pub async fn look(&self, plan: &RestorePlan) -> Result<Databases, Trouble> {
         let session = self.session().await?;
+        claims::ensure_ledger(&session).await?;
         let system = facts::server(&session).await?.system_identifier;
         Ok(Databases {
             system,

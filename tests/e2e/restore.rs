@@ -1,5 +1,7 @@
 //! The database goes back with the release: traffic first, then a plan, a number, the exchange.
 
+mod busy;
+mod closed;
 mod kills;
 mod shop;
 

@@ -1,6 +1,7 @@
 //! Which side of the exchange the world is on, and what is left to do there.
 
 use super::*;
+use crate::{Asked, Effect, Input, Release, ReleaseState, Standing, decide};
 
 const OLD: Oid = Oid(100);
 const NEW: Oid = Oid(200);
@@ -82,6 +83,15 @@ fn after_the_exchange_nothing_goes_back_by_itself() {
 }
 
 #[test]
+fn a_plan_that_another_restore_overtook_is_not_begun() {
+    let after = seen(found(NEW, Mark::None), None, found(OLD, Mark::None));
+    let replaced = seen(found(Oid(300), Mark::None), None, None);
+    for seen in [after, replaced] {
+        assert!(matches!(left(&point(), None, &seen), Err(Strange::Overtaken { .. })), "{seen:?}");
+    }
+}
+
+#[test]
 fn a_foreign_database_under_a_name_of_ours_stops_it() {
     let foreign = found(NEW, Mark::Foreign("somebody".into()));
     assert!(matches!(left(&point(), None, &before(foreign)), Err(Strange::Foreign { .. })));
@@ -95,6 +105,42 @@ fn the_way_back_takes_what_was_put_aside_without_a_copy() {
     let stages = left(&back, None, &before(found(NEW, Mark::Foreign("o4".into())))).unwrap();
     let swap = [Stage::Preflight, Stage::Stop, Stage::Hold, Stage::Swap, Stage::Open];
     assert_eq!(stages[..5], swap);
+}
+
+/// A restore is taken only under the number that its names were made of.
+#[test]
+fn a_plan_with_the_names_of_another_number_is_refused() {
+    let mut state = crate::AppState::default();
+    let release = Release {
+        id: ReleaseId(1),
+        color: crate::Color::Blue,
+        project: "shop-blue".into(),
+        commit: None,
+        title: String::new(),
+        images: Default::default(),
+        env_files: Default::default(),
+        migrations: None,
+        folder: String::new(),
+        made_at: Millis(0),
+        parts: None,
+    };
+    *state.colors.get_mut(crate::Color::Blue) = Some(ReleaseId(1));
+    state.releases.insert(ReleaseId(1), standing(release));
+    let asked = |number| Asked {
+        input: Input::Restore { plan: Box::new(point()) },
+        operation: OperationId(number),
+        move_number: 1,
+        request: None,
+    };
+    let refused = decide(&state, &asked(14)).unwrap_err();
+    assert!(refused.to_string().contains("o14"), "{refused}");
+    let taken = decide(&state, &asked(4)).unwrap();
+    assert_eq!(taken.effects, [Effect::Restore { operation: OperationId(4) }]);
+}
+
+fn standing(release: Release) -> Standing {
+    let state = ReleaseState::Warm;
+    Standing { release, state, proven_at: Some(Millis(1)), rejected_by: None }
 }
 
 #[test]
@@ -117,4 +163,40 @@ fn old_points_go_but_for_one_that_is_in_use() {
     let plan = plan(Source::Point { release: ReleaseId(1) });
     state.restores.insert(OperationId(9), Restore { plan, stage: None, halted: None });
     assert_eq!(state.old_points(3), [ReleaseId(2)]);
+}
+
+/// r2 failed before it could migrate, r3's point was let go, r4 and r5 have theirs.
+#[test]
+fn only_the_point_of_the_first_release_afterwards_has_the_data_of_a_release() {
+    let mut state = crate::AppState::default();
+    for number in 1..=5 {
+        let release = serde_json::from_value::<Release>(serde_json::json!({
+            "id": number, "color": "blue", "project": "p", "commit": null, "title": "",
+            "images": {}, "env_files": {}, "migrations": null, "folder": "", "made_at": 0,
+        }));
+        let mut made = standing(release.unwrap());
+        made.proven_at = (number != 2).then_some(Millis(1));
+        state.releases.insert(ReleaseId(number), made);
+    }
+    for number in [4, 5] {
+        let made = Point {
+            release: ReleaseId(number),
+            name: format!("shop__point_r{number}"),
+            database: "shop".into(),
+            oid: NEW,
+            at: Millis(0),
+            bytes: 0,
+            took_ms: 0,
+        };
+        state.points.insert(ReleaseId(number), made);
+    }
+    let found = |to| state.point_for(ReleaseId(to)).map(|point| point.map(|p| p.release.0));
+    assert_eq!(found(1), Err(ReleaseId(3)));
+    assert_eq!(found(2), Err(ReleaseId(3)));
+    assert_eq!(found(3), Ok(Some(4)));
+    assert_eq!(found(4), Ok(Some(5)));
+    assert_eq!(found(5), Ok(None));
+    // One that never served may have migrated all the same: its point says so, even when gone.
+    state.points_let_go.insert(ReleaseId(2));
+    assert_eq!(state.point_for(ReleaseId(1)).map(|_| ()), Err(ReleaseId(2)));
 }

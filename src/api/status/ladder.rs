@@ -27,9 +27,9 @@ pub(super) async fn listed(app: &App) -> Option<Listed> {
 
 /// The cheapest way back, in the order in which a restore would take it; `None`: not known.
 pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataReadiness> {
-    // The oldest migration that the release did not have is the one to go back before.
     let to = state.rollback_target();
-    let point = to.and_then(|to| state.points.values().find(|point| point.release > to));
+    // Without the right one a later one is none: it has migrations that the release did not have.
+    let point = to.and_then(|to| state.point_for(to).ok().flatten());
     if let Some(point) = point {
         return Some(DataReadiness {
             rung: Rung::Point,

@@ -55,8 +55,8 @@ pub struct RestorePlanned {
     pub ways: Vec<WayBack>,
     /// Which of them is taken.
     pub chosen: usize,
-    /// The loss of that way, table by table.
-    pub loss: Loss,
+    /// The loss of that way, table by table; `null`: not counted before the exchange.
+    pub loss: Option<Loss>,
     /// Since when what is written is lost.
     pub lost_since: i64,
     /// By how many rows a minute the loss grows, when it was seen.

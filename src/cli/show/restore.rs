@@ -85,12 +85,19 @@ fn takes(way: &WayBack) -> String {
 
 fn losses(whole: &mut String, plan: &RestorePlanned, clock: &Clock) {
     let since = clock.full(plan.lost_since);
-    if plan.loss.tables.is_empty() {
+    let Some(loss) = &plan.loss else {
+        let text = format!(
+            "Lost with \">\": all that was written since {since}. Not counted: it is counted \
+             before the exchange.\n"
+        );
+        return line(whole, &text);
+    };
+    if loss.tables.is_empty() {
         let text = format!("Lost with \">\": nothing was written since {since}.\n");
         return line(whole, &text);
     }
     line(whole, &format!("Lost with \">\": all that was written since {since}"));
-    let tables = &plan.loss.tables;
+    let tables = &loss.tables;
     let width = tables.iter().take(TABLES).map(|t| t.table.chars().count()).max().unwrap_or(0);
     let width = width.max("all other tables".len());
     let row = |name: &str, counts: (u64, u64, u64)| {
@@ -105,16 +112,16 @@ fn losses(whole: &mut String, plan: &RestorePlanned, clock: &Clock) {
         line(whole, &row(&table.table, (table.new, table.changed, table.deleted)));
     }
     if tables.len() > TABLES {
-        let rest = Loss { tables: tables[TABLES..].to_vec(), certainty: plan.loss.certainty };
+        let rest = Loss { tables: tables[TABLES..].to_vec(), certainty: loss.certainty };
         line(whole, &row("all other tables", rest.sums()));
     }
     for table in tables.iter().filter(|table| !table.columns.is_empty()) {
         let columns = table.columns.join(", ");
         line(whole, &format!("   {} loses its column {columns} in every row", table.table));
     }
-    let mut total = row("total", plan.loss.sums());
-    let rows = text::count(plan.loss.rows());
-    total.push_str(&match plan.loss.certainty {
+    let mut total = row("total", loss.sums());
+    let rows = text::count(loss.rows());
+    total.push_str(&match loss.certainty {
         Certainty::Exact => format!("     = {rows}"),
         Certainty::AtMost => format!("     = {rows} at most"),
     });
@@ -158,8 +165,11 @@ fn steps(whole: &mut String, plan: &RestorePlanned) {
 
 /// What is asked when the plan was shown.
 pub(in crate::cli) fn loss_question(plan: &RestorePlanned) -> String {
-    let rows = plan.loss.rows();
-    format!("How many rows may be lost at most? A number ({rows} now), or Enter to stop here:")
+    let now = plan
+        .loss
+        .as_ref()
+        .map_or("not counted yet".to_owned(), |loss| format!("{} now", loss.rows()));
+    format!("How many rows may be lost at most? A number ({now}), or Enter to stop here:")
 }
 
 /// The databases of an app.

@@ -2,6 +2,7 @@
 //!
 //! Nothing is accepted but the most rows that may be lost: no `--yes` covers it.
 
+use cutover_model::restore::Loss;
 use cutover_model::{Ending, Halt, OperationId, ReleaseId};
 
 use crate::api::wire::{self, DataAsk, Done, ProblemKind, RestoreAsk, RestorePlanned};
@@ -107,8 +108,7 @@ pub(super) async fn put_back(
             None => return Err(stopped_here(session, &plan)),
         },
     };
-    if max_loss < plan.loss.rows() {
-        let rows = plan.loss.rows();
+    if let Some(rows) = plan.loss.as_ref().map(Loss::rows).filter(|rows| max_loss < *rows) {
         let text = format!("{rows} rows would be lost, {max_loss} are allowed");
         return Err(CliError::new(Exit::Refused, format!("{text}. NOTHING WAS CHANGED.")));
     }
@@ -119,7 +119,7 @@ pub(super) async fn put_back(
 }
 
 fn stopped_here(session: &Session, plan: &RestorePlanned) -> CliError {
-    let rows = plan.loss.rows();
+    let rows = plan.loss.as_ref().map_or("ROWS".to_owned(), |loss| loss.rows().to_string());
     let text = "no loss was accepted. The database is as it was.".to_owned();
     let error = CliError::new(Exit::Refused, text);
     if session.out.format == Format::Json || !std::io::IsTerminal::is_terminal(&std::io::stdin()) {

@@ -4,16 +4,18 @@
 //! All of it lies within `max_hold`; past it requests flow again and nothing was changed. The hold
 //! is a lease of the data plane's own, so a daemon that dies here leaves nobody waiting.
 //! INVARIANT: names are exchanged only while the hold lasts, and never when more would be lost than
-//! was accepted.
+//! was accepted. Whatever fails, it is seen first on which side of the exchange the world is:
+//! before it who was frozen goes on, behind it nobody writes who must not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutover_model::restore::Aside;
+use cutover_model::restore::{self, Aside, Side};
 use cutover_model::{
-    Actor, AppName, AppState, Fact, LineLevel, OperationId, ReleaseId, RestorePlan, Source, Stage,
+    Actor, AppName, AppState, Fact, LineLevel, OperationId, RestorePlan, Source, Stage,
 };
 use cutover_proxy::message::{Gate, GateChange, HoldId};
+use tokio_util::sync::CancellationToken;
 
 use super::super::gate::{self, HoldGuard, HoldLimits};
 use super::super::{App, now};
@@ -23,10 +25,10 @@ use crate::reconciler::database::{Counted, Database, Trouble};
 use crate::text;
 
 /// How much longer than `max_hold` the data plane's lease is.
-const LEASE_GRACE: Duration = Duration::from_secs(1);
+pub(super) const LEASE_GRACE: Duration = Duration::from_secs(1);
 
 /// The part of `max_hold` that open requests get to end in.
-const DRAIN_SHARE: u32 = 2;
+pub(super) const DRAIN_SHARE: u32 = 2;
 
 /// Probes that have to pass, one after the other, before requests go on.
 const PASSES: u32 = 3;
@@ -34,52 +36,71 @@ const PASSES: u32 = 3;
 /// Between two probes of a release that has not noticed yet that its connections were ended.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// What the release that shall serve gets at least to answer in, once the names are exchanged.
+const ANSWERS_IN: Duration = Duration::from_secs(2);
+
 impl App {
-    /// Holds, counts, exchanges, probes, lets go.
+    /// Holds, counts, exchanges, probes, lets go. `is_old`: the loss was accepted too long ago.
     pub(super) async fn exchange(
         self: &Arc<Self>,
         operation: OperationId,
         plan: &RestorePlan,
         database: &Database,
+        (stop, is_old): (&CancellationToken, bool),
     ) -> Result<(), Stop> {
         self.may_exchange(plan)?;
-        let before = database.counted(plan).await?;
-        if before.loss > plan.max_loss {
-            let why = format!("{} were accepted", text::count(plan.max_loss));
-            return Err(Stop::Asks { rows: before.loss, why });
+        let before = tokio::select! {
+            counted = database.counted(plan) => counted?,
+            () = stop.cancelled() => return Err(self.why_stopped()),
+        };
+        may_lose(plan, before.loss, is_old)?;
+        let ready = database.ready_to_swap(plan).await?;
+        if stop.is_cancelled() {
+            return Err(self.why_stopped());
         }
         self.reached(operation, Stage::Hold).await?;
         let most = Duration::from_millis(plan.max_hold_ms);
-        // A daemon that was killed in its hold has come back with one: it is this one's now.
-        let held = self.take_hold().filter(HoldGuard::is_held);
-        let hold = match held {
-            Some(hold) => hold,
-            None => {
-                let hold = self.hold(HoldLimits::within(most), most + LEASE_GRACE);
-                hold.map_err(|failure| Stop::Stuck(failure.to_string()))?
+        let hold = self.hold(HoldLimits::within(most), most + LEASE_GRACE);
+        let hold = hold.map_err(|failure| Stop::Stuck(failure.to_string()))?;
+        let until = Instant::now() + most;
+        let counting = self.while_held((operation, before), plan, database, (&hold, stop));
+        let counted = match tokio::time::timeout_at(until.into(), counting).await {
+            Ok(counted) => counted,
+            Err(_) => Err(Stop::Stuck(format!(
+                "requests had waited for {}, the most that is allowed (max_hold)",
+                text::duration(most)
+            ))),
+        };
+        let exchanged = match counted {
+            Ok(counted) => {
+                let holds = || hold.is_held() && !stop.is_cancelled();
+                match ready.swap(left(until), holds).await {
+                    Ok(_) => Ok(counted),
+                    // CRASH: it may stand all the same; the numbers of the databases tell.
+                    Err(trouble) => {
+                        let stood = self.after_doubt(operation, plan, trouble).await;
+                        let given_up = stop.is_cancelled().then(|| self.why_stopped());
+                        stood.map(|()| counted).map_err(|stop| given_up.unwrap_or(stop))
+                    }
+                }
+            }
+            // Nothing was exchanged: who is frozen goes on before anything else.
+            Err(stop) => {
+                self.unfreeze(operation, plan, database).await;
+                let opened = self.open_again(operation).await;
+                Err(with_closed(stop, opened.err()))
             }
         };
-        let until = Instant::now() + most;
-        let result = self.while_held((operation, before), plan, database, (&hold, until)).await;
-        if result.is_err()
-            && let Err(trouble) = database.recover(plan).await
-        {
-            // Requests would meet a closed database: the lease ends the hold if this stays so.
-            self.say(Some(operation), LineLevel::Error, "database", trouble.to_string());
-        }
-        let paused = match &result {
-            Ok(_) => Ok(()),
-            // Nothing was exchanged, or it was exchanged back: who was paused goes on.
-            Err(_) => match self.busy_project(plan) {
-                Some(project) => database.unpause(&project).await,
-                None => Ok(()),
-            },
+        let result = match exchanged {
+            Ok(counted) => {
+                let writes = ready.end().await;
+                self.exchanged(operation, plan, counted);
+                self.open_held(operation, plan, database, (writes, &hold, until)).await
+            }
+            Err(stop) => Err(stop),
         };
         let tally = hold.release().await;
-        if let Err(trouble) = paused {
-            self.say(Some(operation), LineLevel::Error, "unpause", trouble.to_string());
-        }
-        let at = result?;
+        result?;
         let text = match tally {
             Some(tally) => format!(
                 "exchanged. {} requests waited, {} at most; {} failed. Requests flow.",
@@ -90,18 +111,18 @@ impl App {
             None => "exchanged. Requests flow.".to_owned(),
         };
         self.say(Some(operation), LineLevel::Step, "3/4 exchange", text);
-        tracing::info!(%operation, at = at.0, "the names were exchanged");
+        tracing::info!(%operation, "the names were exchanged");
         Ok(())
     }
 
-    /// Everything between the hold and its release; when it was exchanged.
+    /// Everything between the hold and the exchange; the rows that are lost by it.
     async fn while_held(
         self: &Arc<Self>,
         (operation, before): (OperationId, Counted),
         plan: &RestorePlan,
         database: &Database,
-        (hold, until): (&HoldGuard, Instant),
-    ) -> Result<cutover_model::Millis, Stop> {
+        (hold, stop): (&HoldGuard, &CancellationToken),
+    ) -> Result<u64, Stop> {
         let most = Duration::from_millis(plan.max_hold_ms);
         let drained = hold.drained(most / DRAIN_SHARE).await;
         if drained.requests_left > 0 {
@@ -109,53 +130,80 @@ impl App {
             let text = format!("{left} requests are still open; they keep their connections");
             self.say(Some(operation), LineLevel::Note, "3/4 exchange", text);
         }
-        if let Some(project) = self.busy_project(plan) {
-            database.pause(&project).await?;
-        }
-        let counted = database.close_and_count(plan, before, left(until)).await?;
-        if counted > plan.max_loss {
-            database.recover(plan).await?;
-            let why = format!("{} were accepted", text::count(plan.max_loss));
-            return Err(Stop::Asks { rows: counted, why });
-        }
+        // Whether it has traffic or lost it while the loss was counted: nothing of it may write.
+        self.freeze(operation, plan, database).await?;
+        let counted = database.close_and_count(plan, before, most).await?;
+        may_lose(plan, counted, false)?;
         let text = format!(
             "loss counted again: {} of {} allowed",
             text::count(counted),
             text::count(plan.max_loss)
         );
         self.say(Some(operation), LineLevel::Step, "3/4 exchange", text);
-        if let Err(stop) = self.reached(operation, Stage::Swap).await {
-            database.recover(plan).await?;
-            return Err(stop);
+        self.reached(operation, Stage::Swap).await?;
+        // A cut-back waits for nothing, so one may have come while requests waited.
+        self.may_exchange(plan)?;
+        if stop.is_cancelled() {
+            return Err(self.why_stopped());
         }
-        if !hold.is_held() {
-            database.recover(plan).await?;
-            return Err(Stop::Stuck(format!(
-                "requests had waited for {}, the most that is allowed (max_hold)",
-                text::duration(most)
-            )));
-        }
-        if let Err(trouble) = database.swap(plan, left(until)).await {
-            // CRASH: it may stand all the same; the numbers of the databases tell.
-            return Err(self.after_doubt(plan, database, trouble).await);
-        }
-        let at = now();
-        self.exchanged(operation, plan, counted);
-        self.reached(operation, Stage::Open).await?;
-        let served = self.state().serving();
-        match self.open_on(operation, plan, left(until)).await {
-            Ok(()) => Ok(at),
-            Err(why) => Err(self.exchange_back((operation, served), plan, database, why).await),
+        Ok(counted)
+    }
+
+    /// A swap that failed may stand all the same: then the way is forward. Connections are allowed
+    /// again, whichever side it is, and who is frozen goes on only before the exchange.
+    async fn after_doubt(
+        self: &Arc<Self>,
+        operation: OperationId,
+        plan: &RestorePlan,
+        trouble: Trouble,
+    ) -> Result<(), Stop> {
+        let stuck = |more: String| Stop::Stuck(format!("{trouble}; then: {more}"));
+        let database = self.open_again(operation).await;
+        let database = database.map_err(|more| stuck(more.to_string()))?;
+        let seen = database.look(plan).await.map_err(Stop::from);
+        match seen.and_then(|seen| Ok(restore::side(plan, &seen)?)) {
+            Ok(Side::After) => Ok(()),
+            Ok(Side::Before) => {
+                self.unfreeze(operation, plan, &database).await;
+                // Only time stood in the way: what was made is still good.
+                Err(Stop::Stuck(trouble.to_string()))
+            }
+            Err(more) => {
+                self.keep_opening(operation);
+                Err(stuck(more.to_string()))
+            }
         }
     }
 
-    /// A swap that failed: connections are allowed again, whichever side it is.
-    async fn after_doubt(&self, plan: &RestorePlan, database: &Database, trouble: Trouble) -> Stop {
-        if let Err(more) = database.recover(plan).await {
-            return Stop::Stuck(format!("{trouble}; then: {more}"));
+    /// The names are exchanged: the release that shall serve gets the traffic and is probed. Where
+    /// it does not answer they are exchanged back, while requests still wait.
+    async fn open_held(
+        self: &Arc<Self>,
+        operation: OperationId,
+        plan: &RestorePlan,
+        database: &Database,
+        (writes, hold, until): (Option<u64>, &HoldGuard, Instant),
+    ) -> Result<(), Stop> {
+        self.note_open(operation).await;
+        let most = left(until).max(ANSWERS_IN);
+        if hold.renew(most + LEASE_GRACE).is_err() {
+            tracing::warn!(%operation, "requests flow before the restored data was probed");
         }
-        // Only time stood in the way: what was made is still good.
-        Stop::Stuck(trouble.to_string())
+        let opened = self.open_on(operation, plan, most).await;
+        let Err(why) = opened else { return Ok(()) };
+        match self.exchange_back(operation, plan, database, (writes, Some(hold))).await {
+            Ok(()) => Err(Stop::Failed(why)),
+            Err(more) => Err(Stop::Stuck(format!("{why}; and {more}"))),
+        }
+    }
+
+    /// What cannot be recorded now does not stop the way forward: it is written when it can be.
+    async fn note_open(&self, operation: OperationId) {
+        if let Err(stop) = self.reached(operation, Stage::Open).await {
+            tracing::warn!(%operation, %stop, "the exchange stands, and its record waits");
+            let fact = Fact::RestoreReached { operation, stage: Stage::Open };
+            self.note(&Actor::daemon(), vec![fact]);
+        }
     }
 
     fn exchanged(&self, operation: OperationId, plan: &RestorePlan, rows: u64) {
@@ -206,56 +254,83 @@ impl App {
         Ok(())
     }
 
-    /// The release that shall serve does not work on the restored data: the names go back.
-    async fn exchange_back(
+    /// The names go back: the release that shall serve does not work on the restored data, or a
+    /// person gives it up. `writes`: those to the restored data right after the exchange.
+    ///
+    /// # Errors
+    /// Why not; the restored data is live then, or it is not known.
+    pub(super) async fn exchange_back(
         self: &Arc<Self>,
-        (operation, had_traffic): (OperationId, Option<ReleaseId>),
+        operation: OperationId,
         plan: &RestorePlan,
         database: &Database,
-        why: String,
-    ) -> Stop {
-        if let Some(from) = plan.from.filter(|_| self.state().serving() == Some(plan.to))
-            && had_traffic == Some(from)
+        (writes, hold): (Option<u64>, Option<&HoldGuard>),
+    ) -> Result<(), String> {
+        let most = Duration::from_millis(plan.max_hold_ms);
+        if let Some(hold) = hold
+            && hold.renew(most + LEASE_GRACE).is_err()
+        {
+            tracing::warn!(%operation, "the names go back while requests flow");
+        }
+        if let Some(hold) = hold {
+            hold.drained(most / DRAIN_SHARE).await;
+        }
+        // Nobody but who had the traffic before knows today's data.
+        let state = self.state();
+        let moved = state.operations.get(&operation).and_then(|known| known.moved.as_ref());
+        let had = moved.and_then(|moved| *moved.colors.get(moved.before.leading()));
+        if let Some(from) = plan.from.filter(|from| had == Some(*from))
+            && state.serving() == Some(plan.to)
             && let Err(more) = self.hand_over(operation, (from, None), &plan.source).await
         {
             self.say(Some(operation), LineLevel::Error, "traffic", more);
         }
-        let back = database.swap_back(plan).await;
-        match back {
-            Ok(()) => {
-                self.note(&Actor::daemon(), vec![Fact::AsideGone { operation }]);
-                Stop::Failed(why)
-            }
-            Err(trouble) => {
-                Stop::Stuck(format!("{why}; and the names could not be exchanged back: {trouble}"))
+        let mut back = database.swap_back(plan, writes).await.map(drop);
+        if let Err(trouble) = &back {
+            let database = self.open_again(operation).await.map_err(|stop| stop.to_string())?;
+            let seen = database.look(plan).await.map_err(|more| more.to_string())?;
+            match restore::side(plan, &seen).map_err(|strange| strange.to_string())? {
+                Side::Before => back = Ok(()),
+                Side::After => {
+                    return Err(format!("the names could not be exchanged back: {trouble}"));
+                }
             }
         }
+        self.note(&Actor::daemon(), vec![Fact::AsideGone { operation }]);
+        self.unfreeze(operation, plan, database).await;
+        back.map_err(|trouble| trouble.to_string())
     }
 
-    /// After a crash behind the exchange: probe, and let go.
+    /// After a crash behind the exchange: probe, let go, and only then count what it cost.
     pub(super) async fn open_after(
         self: &Arc<Self>,
         operation: OperationId,
         plan: &RestorePlan,
         database: &Database,
     ) -> Result<(), Stop> {
-        if !self.state().asides.contains_key(&operation) {
-            let rows = database.loss(plan).await.map_or(0, |loss| loss.rows());
-            self.exchanged(operation, plan, rows);
-        }
-        self.reached(operation, Stage::Open).await?;
+        self.note_open(operation).await;
         let most = Duration::from_millis(plan.max_hold_ms);
+        let hold = self.take_hold().filter(HoldGuard::is_held);
         let opened = self.open_on(operation, plan, most).await;
-        self.open_gate(operation).await;
-        opened.map_err(Stop::Stuck)
-    }
-
-    /// The project of the release that must not write, while it still has traffic.
-    fn busy_project(&self, plan: &RestorePlan) -> Option<String> {
-        let state = self.state();
-        let standing = state.standing(plan.from?)?;
-        let is_there = *state.colors.get(standing.release.color) == plan.from;
-        (is_there && self.idle_project(plan).is_none()).then(|| standing.release.project.clone())
+        if let Err(why) = opened {
+            // Only where nobody was served on the restored data yet.
+            let Some(hold) = hold.filter(HoldGuard::is_held) else { return Err(Stop::Stuck(why)) };
+            let back = self.exchange_back(operation, plan, database, (None, Some(&hold))).await;
+            hold.release().await;
+            return Err(match back {
+                Ok(()) => Stop::Failed(why),
+                Err(more) => Stop::Stuck(format!("{why}; and {more}")),
+            });
+        }
+        if let Some(hold) = hold {
+            hold.release().await;
+        }
+        if !self.state().asides.contains_key(&operation) {
+            // What is written by now counts as a difference, too; no more was lost than accepted.
+            let rows = database.loss(plan).await.map_or(plan.max_loss, |loss| loss.rows());
+            self.exchanged(operation, plan, rows.min(plan.max_loss));
+        }
+        Ok(())
     }
 
     /// A cut-back may have come in between: data are exchanged only for who shall serve on them.
@@ -302,6 +377,31 @@ pub(in crate::controller) fn first_hold(app: &AppName, state: &AppState) -> Opti
     let most = Duration::from_millis(restore.plan.max_hold_ms);
     let id = HoldId(operation.0);
     Some(gate::first_hold(app, id, HoldLimits::within(most), most + LEASE_GRACE))
+}
+
+/// Whether a person has accepted that loss, and not too long ago.
+fn may_lose(plan: &RestorePlan, rows: u64, is_old: bool) -> Result<(), Stop> {
+    let why = match (rows > plan.max_loss, is_old) {
+        (false, false) => return Ok(()),
+        (true, _) => format!("{} were accepted", text::count(plan.max_loss)),
+        (false, true) => {
+            let since = text::clock(plan.accepted_at.0);
+            format!("the loss was accepted at {since}, which is too long ago")
+        }
+    };
+    Err(Stop::Asks { rows, why })
+}
+
+/// Why it stopped, and that the database may be closed, if it may.
+fn with_closed(stop: Stop, closed: Option<Stop>) -> Stop {
+    match (stop, closed) {
+        (stop, None) => stop,
+        (Stop::Asks { rows, why }, Some(more)) => {
+            Stop::Asks { rows, why: format!("{why}; {more}") }
+        }
+        (stop @ (Stop::Stopping | Stop::GivenUp), Some(_)) => stop,
+        (stop, Some(more)) => Stop::Stuck(format!("{stop}; {more}")),
+    }
 }
 
 fn left(until: Instant) -> Duration {

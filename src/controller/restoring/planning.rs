@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_model::restore::{ACCEPTED_FOR_MS, Certainty, Loss};
+use cutover_model::restore::{ACCEPTED_FOR_MS, Loss};
 use cutover_model::{
     Actor, AppState, Fact, Input, LineLevel, Millis, OperationId, OperationKind, ReleaseId,
     RestorePlan, Source,
@@ -16,6 +16,7 @@ use super::super::{Answer, App, Failure, now};
 use super::Stop;
 pub use crate::reconciler::database::Kept;
 
+use crate::host::backups::Reason;
 use crate::reconciler::database::Database;
 use crate::text;
 
@@ -24,6 +25,9 @@ const SHOWN: usize = 8;
 
 /// Restore points that are kept: those of the newest deploys with a migration.
 const POINTS_KEPT: usize = 3;
+
+/// How often a plan is offered under another number before it is given up.
+const TAKES: usize = 5;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +75,8 @@ pub struct Planned {
     pub ways: Vec<WayBack>,
     /// Which one is taken.
     pub chosen: usize,
-    /// What is lost by it.
-    pub loss: Loss,
+    /// What is lost by it; `None`: it is not known before the exchange counts it.
+    pub loss: Option<Loss>,
     /// By how many rows a minute that grows.
     pub growing: Option<f64>,
     /// Names it when it is accepted.
@@ -84,6 +88,7 @@ pub struct Planned {
 pub(super) struct Shown {
     token: String,
     at: Millis,
+    /// Rows; 0 where they are not known.
     loss: u64,
     plan: RestorePlan,
 }
@@ -98,7 +103,7 @@ impl App {
         let shown = Shown {
             token: planned.token.clone(),
             at: now(),
-            loss: planned.loss.rows(),
+            loss: planned.loss.as_ref().map_or(0, Loss::rows),
             plan: planned.plan.clone(),
         };
         let mut restoring = self.restoring();
@@ -167,15 +172,38 @@ impl App {
             )));
         }
         (plan.max_loss, plan.accepted_at) = (max_loss, now());
-        let answer = self.ask(Input::Restore { plan: Box::new(plan) }, actor, request).await?;
-        self.restoring().shown.retain(|shown| shown.token != token);
-        self.begin_restore(&answer);
+        let answer = self.take(plan, actor, request).await?;
+        // Every other one was made for the data that is going now.
+        self.restoring().shown.clear();
         Ok(answer)
+    }
+
+    /// Has a plan accepted under the number that its names are made of: another operation may have
+    /// taken the one that it was shown with.
+    async fn take(
+        self: &Arc<Self>,
+        mut plan: RestorePlan,
+        actor: Actor,
+        request: Option<String>,
+    ) -> Result<Answer, Failure> {
+        let settings = self.settings();
+        let database = settings.database.as_ref().ok_or_else(no_database)?;
+        for _ in 0..TAKES {
+            let operation = self.live().next_operation();
+            let names = database.names(&plan.source, operation);
+            (plan.candidate, plan.aside) = (names.candidate, names.aside);
+            let input = Input::Restore { plan: Box::new(plan.clone()) };
+            match self.see_begun(input, actor.clone(), request.clone()).await {
+                Err(Failure::Refused(_)) if self.live().next_operation() != operation => {}
+                answer => return answer,
+            }
+        }
+        Err(Failure::Impossible("other operations come one after the other: again".to_owned()))
     }
 
     async fn plan_inner(&self, request: RestoreRequest) -> Result<Planned, Stop> {
         let state = self.state();
-        let operation = OperationId(state.newest_operation.0 + 1);
+        let operation = self.live().next_operation();
         let database = self.database(operation).await?;
         let now_there = database.facts().await?;
         let (to, from, ways) = match &request.data {
@@ -203,7 +231,6 @@ impl App {
         let way = &ways[chosen];
         let (source, data_of) = way.source.clone().ok_or(Stop::Stopping)?;
         let loss = way.loss.clone().ok().flatten();
-        let loss = loss.unwrap_or(Loss { tables: Vec::new(), certainty: Certainty::AtMost });
         let names = database.names(&source);
         let plan = RestorePlan {
             database: now_there.name,
@@ -255,10 +282,8 @@ impl App {
     ) -> Result<Vec<Candidate>, Stop> {
         let mut ways = Vec::new();
         if *data == Data::Cheapest {
-            // The oldest migration that `to` did not have is the one to go back before.
-            let point = state.points.values().find(|point| point.release > to);
-            match (point, from) {
-                (Some(point), _) => {
+            match (state.point_for(to), from) {
+                (Ok(Some(point)), _) => {
                     let source = Source::Point { release: point.release };
                     let loss = database.loss_against(&point.name).await;
                     ways.push(Candidate {
@@ -268,25 +293,41 @@ impl App {
                         source: Some((source, point.at)),
                     });
                 }
-                (None, Some(from)) => ways.push(Candidate {
-                    what: format!("restore point before {from}"),
-                    loss: Err("none was made".to_owned()),
-                    takes: None,
-                    source: None,
-                }),
-                (None, None) => {}
+                // A later one has what that release's migration did.
+                (Err(first), _) => ways.push(Candidate::not(
+                    format!("restore point before {first}"),
+                    "it was let go, or none was made",
+                )),
+                (Ok(None), Some(from)) => ways
+                    .push(Candidate::not(format!("restore point before {from}"), "none was made")),
+                (Ok(None), None) => {}
             }
         }
+        // From then on a backup has what a release after `to` has done to the data.
+        let spoilt = state.releases.values().find(|standing| standing.release.id > to);
+        let mut is_said = false;
         for backup in database.backups().await? {
-            let is_wanted = match data {
-                Data::Cheapest | Data::NewestBackup => ways.iter().all(|way| !way.is_backup()),
-                Data::Backup(id) => *id == backup.manifest.id,
-                Data::Aside(_) => false,
-            };
-            if !is_wanted {
+            let manifest = &backup.manifest;
+            let is_named = matches!(data, Data::Backup(id) if *id == manifest.id);
+            let is_choice = matches!(data, Data::Cheapest | Data::NewestBackup)
+                && ways.iter().all(|way| !way.is_backup())
+                // What was live before a restore is what that one got rid of.
+                && !matches!(manifest.reason, Reason::Before(_));
+            if !is_named && !is_choice {
                 continue;
             }
-            let manifest = &backup.manifest;
+            let after = spoilt.filter(|standing| manifest.at >= standing.release.made_at);
+            if let (Some(standing), false) = (after, is_named) {
+                if !is_said {
+                    let release = standing.release.id;
+                    ways.push(Candidate::not(
+                        format!("backup {}, {}", manifest.id, text::day(manifest.at.0)),
+                        &format!("it has data of {release}; name it with --backup to take it"),
+                    ));
+                }
+                is_said = true;
+                continue;
+            }
             let source = Source::Backup { id: manifest.id.clone() };
             let read = if manifest.verified_at.is_some() { ", read back" } else { "" };
             ways.push(Candidate {
@@ -301,6 +342,10 @@ impl App {
         }
         Ok(ways)
     }
+}
+
+fn no_database() -> Failure {
+    Failure::Impossible("no database is configured: [apps.NAME.database] in cutover.toml".into())
 }
 
 fn no_way(ways: &[Candidate]) -> Stop {
@@ -325,6 +370,10 @@ struct Candidate {
 }
 
 impl Candidate {
+    fn not(what: String, why: &str) -> Self {
+        Self { what, loss: Err(why.to_owned()), takes: None, source: None }
+    }
+
     fn is_backup(&self) -> bool {
         matches!(self.source, Some((Source::Backup { .. }, _)))
     }

@@ -30,20 +30,36 @@ pub async fn empty(
     marker: &Marker,
 ) -> Result<u32, DbError> {
     let like = likeness(session, model).await?;
-    make(session, model, name, marker, &format!("TEMPLATE template0 {like}")).await
+    let from = format!("TEMPLATE template0 {like}");
+    make(session, model, name, marker, (&from, COPY)).await
 }
 
 /// Clones a database. It is closed for connections and emptied meanwhile, whoever is connected, and
-/// opened again whatever happens.
+/// opened again on any error that leaves this session usable.
 ///
 /// # Errors
 /// [`DbError::NotOurs`] when a foreign database has the name, [`DbError::NotEmptied`] when sessions
-/// do not go.
+/// do not go. After any error a caller has to open with a new session.
 pub async fn clone(
     session: &Session,
     model: &DatabaseFacts,
     name: &DbName,
     marker: &Marker,
+) -> Result<u32, DbError> {
+    clone_within(session, model, name, marker, (COPY, &|| ())).await
+}
+
+/// The same for a model that people wait for: the copy is given up at the limit. `closed`: told
+/// once the model is closed.
+///
+/// # Errors
+/// As [`clone`]; [`DbError::TooSlow`] at the limit.
+pub async fn clone_within(
+    session: &Session,
+    model: &DatabaseFacts,
+    name: &DbName,
+    marker: &Marker,
+    (limit, closed): (Duration, &(dyn Fn() + Sync)),
 ) -> Result<u32, DbError> {
     if let Some((gid, _)) = model.prepared.first() {
         let gid = crate::host::process::escape(gid);
@@ -59,8 +75,9 @@ pub async fn clone(
     let made = async {
         gate::close(session, &marker.installation, marker.operation, &[model]).await?;
         // CRASH: the model is closed, and noted as closed by us: reopen opens it.
+        closed();
         gate::empty(session, &[model], super::swap::LIMIT).await?;
-        make(session, model, name, marker, &copied).await
+        make(session, model, name, marker, (&copied, limit)).await
     };
     let made = made.await;
     let opened = gate::reopen(session, &marker.installation).await;
@@ -74,7 +91,7 @@ async fn make(
     model: &DatabaseFacts,
     name: &DbName,
     marker: &Marker,
-    from: &str,
+    (from, limit): (&str, Duration),
 ) -> Result<u32, DbError> {
     claims::claim(session, name, marker).await?;
     if let Whose::Ours { .. } = claims::whose(session, &marker.installation, name).await? {
@@ -84,7 +101,7 @@ async fn make(
     let sql =
         format!("CREATE DATABASE {} OWNER {} {from}", name.quoted(), identifier(&model.owner));
     // CRASH: the name is claimed; whether the database is there, the catalog says.
-    session.run(&format!("making \"{name}\""), COPY, &sql).await?;
+    session.run(&format!("making \"{name}\""), limit, &sql).await?;
     // CRASH: it is there without a mark; the claim says that it is ours.
     let oid = claims::mark(session, name, marker).await?;
     let made = facts::database_of(session, oid).await?;

@@ -285,6 +285,20 @@ fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// Whether the server counts what is written. Without it a second count sees nothing.
+///
+/// # Errors
+/// [`DbError`] when the server does not answer.
+pub async fn counts_writes(session: &Session, oid: u32) -> Result<bool, DbError> {
+    // The file's value, and no database or role that says otherwise.
+    let sql = "SELECT (SELECT reset_val = 'on' FROM pg_settings WHERE name = 'track_counts')
+                  AND NOT EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c
+                                   WHERE s.setdatabase IN (0, $1)
+                                     AND c IN ('track_counts=off', 'track_counts=false',
+                                               'track_counts=0', 'track_counts=no'))";
+    get(&session.row("asking whether writes are counted", ASK, sql, &[&oid]).await?, 0)
+}
+
 /// Rows written to a database since its statistics began: an upper bound, since those of
 /// transactions that were rolled back, and of the catalog, count as well.
 ///

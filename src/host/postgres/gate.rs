@@ -46,7 +46,7 @@ pub async fn close(
         }
         sql.push_str(&format!(
             "INSERT INTO cutover.gates (oid, installation, operation) VALUES ({}, {}, '{operation}')
-                 ON CONFLICT (oid) DO NOTHING;
+                 ON CONFLICT (oid) DO UPDATE SET operation = excluded.operation;
              ALTER DATABASE {} ALLOW_CONNECTIONS false;\n",
             now.oid,
             literal(installation.as_str()),
@@ -75,17 +75,36 @@ pub async fn reopen(
     session: &Session,
     installation: &Installation,
 ) -> Result<Vec<DbName>, DbError> {
+    reopen_up_to(session, installation, None).await
+}
+
+/// The same, but what a later operation than this one closed stays closed: for a look that is
+/// repeated while others may work.
+///
+/// # Errors
+/// As [`reopen`].
+pub async fn reopen_up_to(
+    session: &Session,
+    installation: &Installation,
+    newest: Option<OperationId>,
+) -> Result<Vec<DbName>, DbError> {
     let what = "opening databases for connections";
     let sql = "SELECT to_regclass('cutover.gates') IS NOT NULL";
     if !get::<bool>(&session.row(what, ASK, sql, &[]).await?, 0)? {
         return Ok(Vec::new());
     }
-    let sql = "SELECT g.oid, d.datname::text FROM cutover.gates g
+    let sql = "SELECT g.oid, d.datname::text, g.operation FROM cutover.gates g
                  LEFT JOIN pg_database d USING (oid) WHERE g.installation = $1";
     let mut opened = Vec::new();
     let mut sql_all = String::new();
     for row in &session.rows(what, ASK, sql, &[&installation.as_str()]).await? {
         let (oid, name): (u32, Option<String>) = (get(row, 0)?, get(row, 1)?);
+        let by = get::<&str>(row, 2)?.parse::<OperationId>();
+        if let (Ok(by), Some(newest)) = (by, newest)
+            && by > newest
+        {
+            continue;
+        }
         if let Some(name) = name {
             let name = DbName::new(name).map_err(|e| facts::answer(what, &e.to_string()))?;
             let quoted = name.quoted();
@@ -111,8 +130,15 @@ pub async fn empty(
     limit: Duration,
 ) -> Result<usize, DbError> {
     let oids: Vec<u32> = databases.iter().map(|database| database.oid).collect();
-    let sql = "SELECT count(*), count(*) FILTER (WHERE pg_terminate_backend(pid))
-                 FROM pg_stat_activity WHERE datid = ANY ($1) AND pid <> pg_backend_pid()";
+    // Who is no superuser may end clients only, and one refusal would end the whole question. The
+    // server itself ends its vacuum workers for a rename.
+    let sql = "SELECT count(*), count(*) FILTER (WHERE CASE
+                        WHEN a.backend_type = 'client backend' OR r.rolsuper
+                        THEN pg_terminate_backend(a.pid) END)
+                 FROM pg_stat_activity a, pg_roles r
+                WHERE r.rolname = current_user AND a.datid = ANY ($1)
+                  AND a.pid <> pg_backend_pid()
+                  AND (r.rolsuper OR a.backend_type <> 'autovacuum worker')";
     let deadline = Instant::now() + limit;
     let mut first = None;
     loop {

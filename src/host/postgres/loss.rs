@@ -139,7 +139,11 @@ pub async fn exact(live: &Session, other: &Session, limit: Duration) -> Result<B
                 tables.insert(name.clone(), loss);
             }
         }
-        Ok(Bill { exactness: Exactness::Exact, tables })
+        let (loss, exactness) = large_objects(live, other, &left).await?;
+        if loss != TableLoss::default() {
+            tables.insert(LARGE_OBJECTS.to_owned(), loss);
+        }
+        Ok(Bill { exactness, tables })
     };
     let bill = match tokio::time::timeout(limit, compared).await {
         Ok(bill) => bill,
@@ -157,6 +161,39 @@ SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET intervalstyle = 'postgres'
 SET bytea_output = 'hex'; SET extra_float_digits = 1; SET xmloption = 'content';
 BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
+/// Tables of extensions that hold data of the database's own; `pg_dump` takes it, too.
+const OF_EXTENSIONS: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname), c.oid
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_extension e ON c.oid = ANY (e.extconfig)
+     WHERE c.relkind = 'r'";
+
+/// How a bill calls them.
+const LARGE_OBJECTS: &str = "large objects";
+
+/// Large objects, each by all that it holds. A role that may not read them gets a bound: every one
+/// of the live database.
+async fn large_objects(
+    live: &Session,
+    other: &Session,
+    left: &impl Fn() -> Duration,
+) -> Result<(TableLoss, Exactness), DbError> {
+    let what = "asking for large objects";
+    let sql = "SELECT (SELECT count(*) FROM pg_largeobject_metadata),
+                      has_table_privilege('pg_catalog.pg_largeobject', 'SELECT')";
+    let row = live.row(what, ASK, sql, &[]).await?;
+    let (here, may_read) = (unsigned(get(&row, 0)?), get::<bool>(&row, 1)?);
+    if !may_read {
+        let exactness = if here == 0 { Exactness::Exact } else { Exactness::AtMost };
+        return Ok((TableLoss { changed: here, ..TableLoss::default() }, exactness));
+    }
+    let sql = "SELECT m.oid::text COLLATE \"C\" AS k,
+                      md5(coalesce(string_agg(md5(o.data), '' ORDER BY o.pageno), '')) AS v
+                 FROM pg_largeobject_metadata m LEFT JOIN pg_largeobject o ON o.loid = m.oid
+                GROUP BY m.oid ORDER BY k";
+    Ok((merged(live, other, sql, left).await?, Exactness::Exact))
+}
+
 /// The columns of a table, quoted, and those of its primary key.
 #[derive(Default)]
 struct Shape {
@@ -168,7 +205,7 @@ async fn shapes(session: &Session) -> Result<BTreeMap<String, Shape>, DbError> {
     let what = "asking for the columns of tables";
     let sql = format!(
         "SELECT t.name, quote_ident(a.attname), coalesce(a.attnum = ANY (i.indkey), false)
-           FROM ({TABLES}) t (name, oid)
+           FROM (({TABLES}) UNION ({OF_EXTENSIONS})) t (name, oid)
            LEFT JOIN pg_attribute a
              ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
             AND a.attgenerated = ''
@@ -212,9 +249,19 @@ async fn compare(
         false => row.clone(),
     };
     let sql = format!("SELECT {key} COLLATE \"C\" AS k, {row} AS v FROM ONLY {name} ORDER BY k, v");
-    let mut here = Side::open(live, &sql, left()).await?;
-    let mut there = Side::open(other, &sql, left()).await?;
-    let mut loss = TableLoss { columns, ..TableLoss::default() };
+    Ok(TableLoss { columns, ..merged(live, other, &sql, left).await? })
+}
+
+/// What differs in two answers to one question, each ordered by its first column.
+async fn merged(
+    live: &Session,
+    other: &Session,
+    sql: &str,
+    left: &impl Fn() -> Duration,
+) -> Result<TableLoss, DbError> {
+    let mut here = Side::open(live, sql, left()).await?;
+    let mut there = Side::open(other, sql, left()).await?;
+    let mut loss = TableLoss::default();
     loop {
         let order = match (&here.row, &there.row) {
             (None, None) => return Ok(loss),

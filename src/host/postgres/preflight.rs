@@ -133,26 +133,10 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
         }
         Some(live) => in_the_way(live, &mut refuse),
     }
-    match seen.space {
-        Some(space) => {
-            let missing = space.missing(need.size, server.max_wal);
-            if missing > 0 {
-                let (need, missing) = (megabytes(need.size), megabytes(missing));
-                let what = format!(
-                    "the server's disk is {missing} short of a copy ({need}), its WAL and a tenth"
-                );
-                refuse(
-                    what,
-                    "make room: a full disk stops the server, and it does not start again",
-                );
-            }
-        }
-        None if need.unknown_space == UnknownSpace::Refused => {
-            let remedy = "make sure of it, then set space = \"unchecked\" in cutover.toml";
-            refuse("the free space of the server's disk cannot be known".to_owned(), remedy);
-        }
-        None => {}
-    }
+    reasons.extend(no_room(need.size, server.max_wal, seen.space, need.unknown_space));
+    let mut refuse = |what: String, remedy: &str| {
+        reasons.push(Refusal { what, remedy: remedy.to_owned() });
+    };
     let tools = seen.tools.min(server.major());
     if let Some(made_by) = need.made_by.filter(|made_by| *made_by > tools) {
         let what = format!("it was made by PostgreSQL {made_by}, and here is {tools}");
@@ -180,6 +164,38 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
         refuse(format!("\"{name}\" is not Cutover's: {why}"), remedy);
     }
     reasons
+}
+
+/// Why there is no room for so many bytes more. Pure.
+#[must_use]
+pub fn no_room(
+    size: u64,
+    max_wal: u64,
+    space: Option<Space>,
+    unknown: UnknownSpace,
+) -> Option<Refusal> {
+    let refusal = |what: String, remedy: &str| Some(Refusal { what, remedy: remedy.to_owned() });
+    let Some(space) = space else {
+        return match unknown {
+            UnknownSpace::Accepted => None,
+            UnknownSpace::Refused => refusal(
+                "the free space of the server's disk cannot be known".to_owned(),
+                "make sure of it, then set space = \"unchecked\" in cutover.toml",
+            ),
+        };
+    };
+    let missing = space.missing(size, max_wal);
+    if missing == 0 {
+        return None;
+    }
+    let (size, missing) = (megabytes(size), megabytes(missing));
+    refusal(
+        format!(
+            "the server's disk is {missing} short of what is to be made ({size}), its WAL and a \
+             tenth"
+        ),
+        "make room: a full disk stops the server, and it does not start again",
+    )
 }
 
 fn rights(seen: &Seen, refuse: &mut impl FnMut(String, &str)) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cutover_model::OperationId;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::claims;
 use super::connect::{ASK, Session};
@@ -27,6 +27,9 @@ pub const LIMIT: Duration = Duration::from_secs(3);
 
 /// The least that the one transaction gets, once the sessions are gone.
 const LEAST: Duration = Duration::from_millis(500);
+
+/// How long opening again may take in the session that failed; the caller has new ones.
+const PUT_BACK: Duration = Duration::from_secs(2);
 
 /// What is exchanged; recorded before anything is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,34 +134,77 @@ pub async fn side(session: &Session, swap: &Swap) -> Result<Side, DbError> {
 }
 
 /// Exchanges the names. Made already is success. On any error the databases are opened again,
-/// unless the server cannot be reached for that.
+/// unless the server cannot be reached for that, or not in time.
 ///
 /// # Errors
 /// [`DbError::NotEmptied`], [`DbError::Fenced`], [`DbError::Moved`] with nothing changed; an error
 /// that [`DbError::leaves_doubt`] has to be followed by a new session, [`gate::reopen`] and
 /// [`side`].
 pub async fn swap(session: &Session, swap: &Swap, limit: Duration) -> Result<Swapped, DbError> {
-    match side(session, swap).await? {
-        Side::Before => {}
-        Side::After => return Ok(Swapped { took: Duration::ZERO, ended: 0 }),
-        Side::Neither(what) => return Err(DbError::Moved { what }),
-    }
-    let (live, candidate) = both(session, swap).await?;
+    swap_while(session, swap, limit, || true).await
+}
+
+/// The same, if this still holds at the last moment: right before the one transaction commits.
+/// Everything before it is given up at the limit.
+///
+/// # Errors
+/// As [`swap`].
+pub async fn swap_while(
+    session: &Session,
+    swap: &Swap,
+    limit: Duration,
+    holds: impl Fn() -> bool,
+) -> Result<Swapped, DbError> {
     let begun = Instant::now();
-    let made = exchange(session, swap, &live, &candidate, begun + limit).await;
-    match made {
+    let deadline = begun + limit;
+    let slow = || DbError::TooSlow { what: "exchanging the names".to_owned(), limit };
+    let Ok(ready) = timeout_at(deadline + LEAST, ready(session, swap, deadline)).await else {
+        // A question hangs in this session, so nothing can be put back with it.
+        return Err(slow());
+    };
+    let committed = match ready {
+        Ok(None) => return Ok(Swapped { took: Duration::ZERO, ended: 0 }),
+        // The server's limit is one for each statement: this one is for all of them.
+        Ok(Some(_)) if Instant::now() > deadline + LEAST || !holds() => Err(slow()),
+        Ok(Some(ended)) => {
+            // CRASH: before this answer the server may have done it or not: `side` says which.
+            session.run("committing the exchange", ASK, "COMMIT").await.map(|()| ended)
+        }
+        Err(error) => Err(error),
+    };
+    match committed {
         Ok(ended) => Ok(Swapped { took: begun.elapsed(), ended }),
         Err(error) => {
-            // A transaction that is still open would keep the doors closed, too.
-            if let Err(second) = session.rollback().await {
-                tracing::debug!(error = %second, "a swap's transaction could not be taken back");
-            }
-            if let Err(second) = gate::reopen(session, &swap.installation).await {
-                tracing::warn!(error = %second, "databases could not be opened again yet");
+            let put_back = async {
+                // A transaction that is still open would keep the doors closed, too.
+                if let Err(second) = session.rollback().await {
+                    tracing::debug!(error = %second, "a swap's transaction was not taken back");
+                }
+                if let Err(second) = gate::reopen(session, &swap.installation).await {
+                    tracing::warn!(error = %second, "databases could not be opened again yet");
+                }
+            };
+            if tokio::time::timeout(PUT_BACK, put_back).await.is_err() {
+                tracing::warn!("the server does not answer: databases may still be closed");
             }
             Err(error)
         }
     }
+}
+
+/// Everything before the commit: how many sessions were ended; `None`: it stands already.
+async fn ready(
+    session: &Session,
+    swap: &Swap,
+    deadline: Instant,
+) -> Result<Option<usize>, DbError> {
+    match side(session, swap).await? {
+        Side::Before => {}
+        Side::After => return Ok(None),
+        Side::Neither(what) => return Err(DbError::Moved { what }),
+    }
+    let (live, candidate) = both(session, swap).await?;
+    exchange(session, swap, &live, &candidate, deadline).await.map(Some)
 }
 
 /// Both databases, if they are what may be exchanged.
@@ -215,7 +261,7 @@ async fn exchange(
     let mut ended = 0;
     loop {
         ended += gate::empty(session, &[live, candidate], left()).await?;
-        match commit(session, swap, live, deadline).await {
+        match rename(session, swap, live, deadline).await {
             // Somebody had passed the gate before it was closed and is only seen now.
             Err(DbError::InUse { .. }) if Instant::now() < deadline => {
                 session.rollback().await?;
@@ -226,8 +272,8 @@ async fn exchange(
     }
 }
 
-/// The one transaction.
-async fn commit(
+/// The one transaction, up to its commit.
+async fn rename(
     session: &Session,
     swap: &Swap,
     live: &DatabaseFacts,
@@ -276,11 +322,5 @@ async fn commit(
         old = swap.live_oid,
         new = swap.candidate_oid,
     );
-    session.run("exchanging the names", limit, &sql).await?;
-    // The server's limit is one for each statement: this one is for all of them.
-    if Instant::now() > deadline + LEAST {
-        return Err(DbError::TooSlow { what: "exchanging the names".to_owned(), limit });
-    }
-    // CRASH: before this answer the server may have done it or not: `side` says which.
-    session.run("committing the exchange", ASK, "COMMIT").await
+    session.run("exchanging the names", limit, &sql).await
 }

@@ -3,20 +3,19 @@
 //! The live database keeps serving; nothing of it is changed, and no session of anybody is touched
 //! but by a restore point that is a clone.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cutover_model::{Millis, Oid, Point, ReleaseId, RestorePlan, Source};
+use cutover_model::{Millis, Oid, OperationId, Point, ReleaseId, RestorePlan, Source};
 
 use super::{Database, PointKind, Trouble, named};
 use crate::host::backups::{self, Backup, Draft, Form, Manifest, Reason};
 use crate::host::postgres::archive::{self, Owners, Sealed};
 use crate::host::postgres::contents::{Contents, Snapshot};
-use crate::host::postgres::preflight::{self, Need};
 use crate::host::postgres::verify::{self, Wanted};
 use crate::host::postgres::{
-    DatabaseFacts, DbName, Kind, Made, Marker, Session, build, claims, facts, loss, properties,
+    DatabaseFacts, DbError, DbName, Kind, Made, Marker, Session, build, claims, facts, loss,
+    properties,
 };
 use crate::{crash, text};
 
@@ -31,7 +30,7 @@ impl Database {
         Marker { installation, operation: self.operation, kind, made }
     }
 
-    async fn live(&self, session: &Session) -> Result<DatabaseFacts, Trouble> {
+    pub(super) async fn live(&self, session: &Session) -> Result<DatabaseFacts, Trouble> {
         let name = &self.settings.name;
         let live = facts::database(session, name).await?;
         live.ok_or_else(|| Trouble::Refused(format!("there is no database \"{name}\"")))
@@ -129,18 +128,47 @@ impl Database {
     /// A copy of the live database, from right before a migration.
     ///
     /// # Errors
-    /// [`Trouble`]; nothing of it is left then, or something that the next try removes.
+    /// [`Trouble`]; nothing of it is left then, unless the server is away:
+    /// [`Database::drop_unrecorded_points`] removes it later.
     pub async fn point(&self, release: ReleaseId) -> Result<Point, Trouble> {
+        let made = self.point_inner(release).await;
+        if made.is_err() {
+            // A clone has closed the live database; the session that did may be gone.
+            let tidied = async {
+                self.recover().await?;
+                self.drop_point(release).await
+            };
+            if let Err(trouble) = tidied.await {
+                tracing::warn!(%trouble, "what is left of a restore point is removed later");
+            }
+        }
+        made
+    }
+
+    async fn point_inner(&self, release: ReleaseId) -> Result<Point, Trouble> {
         let started = Instant::now();
         let session = self.session().await?;
         claims::ensure_ledger(&session).await?;
         let live = self.live(&session).await?;
+        self.has_room(&session, live.size.unwrap_or(0)).await?;
         let name = live.name.point(release);
         let building = self.marker(Kind::Point, Made::Building);
         let at = now();
         match self.settings.point {
             PointKind::Clone => {
-                build::clone(&session, &live, &name, &building).await?;
+                let limit = self.settings.max_hold;
+                let closed = || crash::point("clone.closed");
+                let within = (limit, &closed as &(dyn Fn() + Sync));
+                let cloned = build::clone_within(&session, &live, &name, &building, within).await;
+                cloned.map_err(|error| match error {
+                    DbError::TooSlow { .. } => Trouble::Failed(format!(
+                        "a clone closes \"{}\" for connections, so it may take max_hold ({}) at \
+                         most, and takes longer: raise max_hold, or set restore_point = \"copy\"",
+                        live.name,
+                        text::duration(limit)
+                    )),
+                    other => other.into(),
+                })?;
             }
             PointKind::Copy | PointKind::Off => {
                 build::empty(&session, &live, &name, &building).await?;
@@ -184,6 +212,31 @@ impl Database {
         Ok(claims::drop_ours(&session, &self.server.installation, &name, live).await?)
     }
 
+    /// Drops restore points of these deploys, which were killed or failed, that are not among the
+    /// recorded ones: nobody will ever use them. Gives their names.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn drop_unrecorded_points(
+        &self,
+        known: &[String],
+        deploys: &[OperationId],
+    ) -> Result<Vec<String>, Trouble> {
+        let session = self.session().await?;
+        claims::ensure_ledger(&session).await?;
+        let (installation, live) = (&self.server.installation, &self.settings.name);
+        let mut gone = Vec::new();
+        for (name, by, kind) in claims::claimed(&session, installation).await? {
+            let is_known = known.iter().any(|known| known == name.as_str());
+            if kind != Kind::Point || !deploys.contains(&by) || is_known {
+                continue;
+            }
+            claims::drop_ours(&session, installation, &name, live).await?;
+            gone.push(name.into());
+        }
+        Ok(gone)
+    }
+
     /// A superuser gives everything back to whom it belonged; another role makes it the owner's.
     async fn owners(&self, session: &Session, live: &DatabaseFacts) -> Result<Owners, Trouble> {
         match facts::server(session).await?.role.superuser {
@@ -208,7 +261,11 @@ impl Database {
                 let model = facts::database(&session, &from).await?.ok_or_else(|| {
                     Trouble::Refused(format!("the restore point \"{from}\" is gone"))
                 })?;
+                // The dump was made since the preflight, and people have written.
+                self.has_room(&session, model.size.unwrap_or(0)).await?;
                 build::clone(&session, &model, &name, &building).await?;
+                // Rights and settings are today's, as with a backup: they were changed since.
+                self.lay_on(&session, (&live, &name)).await?;
             }
             Source::Backup { id } => {
                 let backup = backups::find(&self.settings.backups, id).await;
@@ -216,6 +273,9 @@ impl Database {
                 let sealed = sealed(&backup);
                 let path = self.decrypted(&backup)?;
                 archive::check(&self.server, self.operation, &path, &sealed, LONG).await?;
+                let held = serde_json::from_value::<Contents>(backup.manifest.contents.clone());
+                let size = held.map_or(live.size.unwrap_or(0), |held| held.size);
+                self.has_room(&session, size).await?;
                 build::empty(&session, &live, &name, &building).await?;
                 crash::point("restore.empty");
                 let owners = self.owners(&session, &live).await?;
@@ -228,6 +288,18 @@ impl Database {
         let built = facts::database(&session, &name).await?;
         let size = built.and_then(|built| built.size).unwrap_or(0);
         Ok(format!("{}, {}", text::size(size), text::duration(started.elapsed())))
+    }
+
+    /// The rights and settings of one database on another.
+    async fn lay_on(
+        &self,
+        session: &Session,
+        (model, name): (&DatabaseFacts, &DbName),
+    ) -> Result<(), Trouble> {
+        let made = facts::database(session, name).await?;
+        let made = made.ok_or_else(|| Trouble::Failed(format!("\"{name}\" is gone")))?;
+        let wanted = properties::read(session, model).await?;
+        Ok(properties::apply(session, &made, &wanted).await?)
     }
 
     /// An archive that was encrypted can only be read where its key is.
@@ -297,53 +369,6 @@ impl Database {
                 )))
             }
         }
-    }
-
-    /// Looks for everything that stands in the way; nothing is changed.
-    ///
-    /// # Errors
-    /// [`Trouble::Refused`] with each reason and what to do.
-    pub async fn preflight(&self, plan: &RestorePlan) -> Result<(), Trouble> {
-        let session = self.session().await?;
-        claims::ensure_ledger(&session).await?;
-        let live = self.live(&session).await?;
-        let mut need = Need {
-            live: live.name.clone(),
-            size: live.size.unwrap_or(0),
-            extensions: BTreeSet::new(),
-            roles: BTreeSet::new(),
-            made_by: None,
-            unknown_space: self.settings.unknown_space,
-        };
-        match &plan.source {
-            Source::Aside { .. } => need.size = 0,
-            Source::Point { release } => {
-                let from = facts::database(&session, &live.name.point(*release)).await?;
-                need.size = from.and_then(|from| from.size).unwrap_or(need.size);
-            }
-            Source::Backup { id } => {
-                let backup = backups::find(&self.settings.backups, id).await;
-                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
-                let checked = backups::check(&backup).await;
-                checked.map_err(|error| Trouble::Refused(error.to_string()))?;
-                need.made_by = Some(backup.manifest.server / 10_000);
-                if let Ok(held) = serde_json::from_value::<Contents>(backup.manifest.contents) {
-                    (need.size, need.roles) = (held.size, held.roles);
-                    need.extensions = held.extensions.into_keys().collect();
-                }
-            }
-        }
-        let (server, operation) = (&self.server, self.operation);
-        let seen = preflight::look(server, &session, operation, &live.name).await?;
-        let refusals = preflight::refusals(&need, &seen);
-        if refusals.is_empty() {
-            return Ok(());
-        }
-        let lines: Vec<String> = refusals
-            .iter()
-            .map(|refusal| format!("{}: {}", refusal.what, refusal.remedy))
-            .collect();
-        Err(Trouble::Refused(lines.join("\n")))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{Database, Trouble};
-use crate::host::docker::{Container, Docker, DockerError, Filter};
+use crate::host::docker::{Container, Docker, DockerError, Filter, State};
 use crate::reconciler::perform;
 use crate::text;
 
@@ -36,23 +36,26 @@ impl Database {
         Ok(format!("{project} stopped, {count}, {}", text::duration(started.elapsed())))
     }
 
-    /// Pauses every container of a project: milliseconds, and nothing of it runs any more.
+    /// Pauses every container of a project that runs: milliseconds, and nothing of it runs any
+    /// more. How many there were.
     ///
     /// # Errors
-    /// [`Trouble::Away`].
-    pub async fn pause(&self, project: &str) -> Result<(), Trouble> {
+    /// [`Trouble::Away`]; some of them may be paused then.
+    pub async fn pause(&self, project: &str) -> Result<usize, Trouble> {
         let (docker, containers) = self.containers(project).await?;
-        let running = containers.iter().filter(|container| container.is_running());
-        all(running.map(|container| docker.pause(container))).await
+        let running: Vec<&Container> = containers.iter().filter(|c| c.is_running()).collect();
+        all(running.iter().map(|container| docker.pause(container))).await?;
+        Ok(running.len())
     }
 
-    /// Lets paused containers go on.
+    /// Lets paused containers go on; none is paused is success.
     ///
     /// # Errors
     /// [`Trouble::Away`].
     pub async fn unpause(&self, project: &str) -> Result<(), Trouble> {
         let (docker, containers) = self.containers(project).await?;
-        all(containers.iter().map(|container| docker.unpause(container))).await
+        let paused = containers.iter().filter(|container| container.state == State::Paused);
+        all(paused.map(|container| docker.unpause(container))).await
     }
 
     /// Ends every container of a project at once, paused ones without a further instruction.

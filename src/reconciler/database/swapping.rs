@@ -8,27 +8,35 @@ use super::{Database, Trouble, named};
 use crate::crash;
 use crate::host::postgres::swap::{Swap, Swapped};
 use crate::host::postgres::{
-    DbName, Made, Marker, Session, Whose, claims, facts, gate, recover, swap,
+    DbName, Kind, Made, Marker, Session, Whose, claims, facts, gate, recover, swap,
 };
 
 impl Database {
-    /// Opens what a killed process had closed, and ends what it left running on the server.
+    /// Opens what this operation, a killed process or an earlier one had closed, and ends what this
+    /// one left running on the server. Always with a session of its own.
     ///
     /// # Errors
     /// [`Trouble`]: then databases may still be closed.
-    pub async fn recover(&self, _plan: &RestorePlan) -> Result<(), Trouble> {
+    pub async fn recover(&self) -> Result<(), Trouble> {
         let session = self.session().await?;
-        claims::ensure_ledger(&session).await?;
         // Connections first: users wait for them; what goes on in a candidate hurts nobody.
-        let opened = gate::reopen(&session, &self.server.installation).await?;
-        if !opened.is_empty() {
-            let names: Vec<String> = opened.iter().map(ToString::to_string).collect();
-            tracing::warn!(databases = names.join(", "), "opened for connections again");
-        }
+        self.reopen(&session).await?;
         let scope = recover::Scope::Operation(self.operation);
         let ended = recover::end_sessions(&session, &self.server.installation, scope).await?;
         if ended > 0 {
             tracing::warn!(ended, "sessions that a killed process had left were ended");
+            // What they had begun may have closed it once more before they ended.
+            self.reopen(&session).await?;
+        }
+        Ok(())
+    }
+
+    async fn reopen(&self, session: &Session) -> Result<(), Trouble> {
+        let (installation, newest) = (&self.server.installation, Some(self.operation));
+        let opened = gate::reopen_up_to(session, installation, newest).await?;
+        if !opened.is_empty() {
+            let names: Vec<String> = opened.iter().map(ToString::to_string).collect();
+            tracing::warn!(databases = names.join(", "), "opened for connections again");
         }
         Ok(())
     }
@@ -70,22 +78,21 @@ impl Database {
         ))
     }
 
-    /// Exchanges the names.
+    /// Everything that the exchange needs, looked up before anybody waits for it.
     ///
     /// # Errors
-    /// [`Trouble`]; whether it stands all the same, [`Database::look`] tells.
-    pub async fn swap(&self, plan: &RestorePlan, limit: Duration) -> Result<Swapped, Trouble> {
+    /// [`Trouble`].
+    pub async fn ready_to_swap(&self, plan: &RestorePlan) -> Result<Ready, Trouble> {
         let session = self.session().await?;
         let (live, candidate) = (named(&plan.database)?, named(&plan.candidate)?);
-        let swap = self.swap_of(&session, &live, &candidate).await?;
+        let mut swap = self.swap_of(&session, &live, &candidate).await?;
+        // INVARIANT: the name that was agreed on is the one that later starts look for.
+        swap.aside = named(&plan.aside)?;
         if swap.live_oid != plan.live.0 {
             let text = format!("\"{live}\" is another database than when this was agreed on");
             return Err(Trouble::Refused(text));
         }
-        crash::point("restore.swapping");
-        let swapped = swap::swap(&session, &swap, limit).await?;
-        crash::point("restore.swapped");
-        Ok(swapped)
+        Ok(Ready { session, swap })
     }
 
     async fn swap_of(
@@ -109,7 +116,17 @@ impl Database {
         }
         let session = self.session().await?;
         let (live, candidate) = (named(&plan.database)?, named(&plan.candidate)?);
-        claims::drop_ours(&session, &self.server.installation, &candidate, &live).await?;
+        let installation = &self.server.installation;
+        if let Whose::Ours { marker, .. } =
+            claims::whose(&session, installation, &candidate).await?
+            && marker.kind == Kind::Previous
+        {
+            return Ok(format!(
+                "What was written to the restored data meanwhile is kept in {candidate}: cutover \
+                 db list shows it until you drop it yourself."
+            ));
+        }
+        claims::drop_ours(&session, installation, &candidate, &live).await?;
         Ok("The copy is dropped; the dump is kept.".to_owned())
     }
 
@@ -119,7 +136,7 @@ impl Database {
     /// [`Trouble`].
     pub async fn finish(&self, plan: &RestorePlan) -> Result<(), Trouble> {
         let session = self.session().await?;
-        gate::reopen(&session, &self.server.installation).await?;
+        self.reopen(&session).await?;
         // What serves now is nobody's but the operator's.
         let name = named(&plan.database)?;
         if let Whose::Ours { .. } =
@@ -130,11 +147,17 @@ impl Database {
         Ok(())
     }
 
-    /// Exchanges the names back, right after an exchange that did not hold.
+    /// Exchanges the names back after an exchange that did not hold. `writes`: those to the
+    /// restored data right after it; where they moved, or are not known, it is kept under the
+    /// candidate's name like one that was put aside.
     ///
     /// # Errors
-    /// [`Trouble`]; then the restored data is live, and open.
-    pub async fn swap_back(&self, plan: &RestorePlan) -> Result<(), Trouble> {
+    /// [`Trouble`]; then the restored data is live.
+    pub async fn swap_back(
+        &self,
+        plan: &RestorePlan,
+        writes: Option<u64>,
+    ) -> Result<Tried, Trouble> {
         let session = self.session().await?;
         let (live, aside) = (named(&plan.database)?, named(&plan.aside)?);
         let mut back = self.swap_of(&session, &live, &aside).await?;
@@ -142,19 +165,63 @@ impl Database {
         // earlier one had put aside.
         back.aside = named(&plan.candidate)?;
         swap::swap(&session, &back, swap::LIMIT).await?;
-        let kind = match plan.source {
-            Source::Aside { .. } => crate::host::postgres::Kind::Previous,
-            Source::Point { .. } | Source::Backup { .. } => crate::host::postgres::Kind::Candidate,
+        // Every session has ended, so these are all.
+        let now = self.writes_of(&session, back.live_oid).await?;
+        let tried = match writes {
+            Some(writes) if writes == now => Tried::Unwritten,
+            _ => Tried::Written,
         };
-        let operation = match plan.source {
-            Source::Aside { operation } => operation,
-            Source::Point { .. } | Source::Backup { .. } => self.operation,
+        let (kind, operation) = match (&plan.source, tried) {
+            (Source::Aside { operation }, _) => (Kind::Previous, *operation),
+            (_, Tried::Written) => (Kind::Previous, self.operation),
+            (_, Tried::Unwritten) => (Kind::Candidate, self.operation),
         };
         let installation = self.server.installation.clone();
         let marker = Marker { installation, operation, kind, made: Made::Verified };
         claims::mark(&session, &back.aside, &marker).await?;
-        Ok(())
+        Ok(tried)
     }
+}
+
+/// An exchange that only has to be made.
+#[derive(Debug)]
+pub struct Ready {
+    session: Session,
+    swap: Swap,
+}
+
+impl Ready {
+    /// Exchanges the names, if this still holds right before it is committed.
+    ///
+    /// # Errors
+    /// [`Trouble`]; whether it stands all the same, [`Database::look`] tells.
+    pub async fn swap(
+        &self,
+        limit: Duration,
+        holds: impl Fn() -> bool,
+    ) -> Result<Swapped, Trouble> {
+        crash::point("restore.swapping");
+        let swapped = swap::swap_while(&self.session, &self.swap, limit, holds).await?;
+        crash::point("restore.swapped");
+        Ok(swapped)
+    }
+
+    /// Lets go of the database's lock. Rows written to the restored data since its statistics
+    /// began; `None`: the server does not say.
+    pub async fn end(self) -> Option<u64> {
+        let written = facts::writes(&self.session, self.swap.candidate_oid).await;
+        self.session.close().await;
+        written.inspect_err(|error| tracing::warn!(%error, "writes are not known")).ok()
+    }
+}
+
+/// Whether restored data was written to before it went again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// Nobody wrote to it: it can be dropped.
+    Unwritten,
+    /// Somebody did, or may have: it is kept.
+    Written,
 }
 
 /// What was counted while people could still write.

@@ -281,7 +281,7 @@ async fn what_speaks_against_it_is_said_all_at_once() {
     let text = text.join("\n");
     for words in [
         "prepared transaction of shop: two",
-        "MB short of a copy",
+        "MB short of what is to be made",
         "made by PostgreSQL 16, and here is 15",
         "no extension postgis",
         "no role somebody",

@@ -70,27 +70,37 @@ fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
 
 impl Shop {
     /// Begins a restore with a daemon that dies at this place.
-    fn dies_in_a_restore(&mut self, place: &str) {
+    pub(super) fn dies_in_a_restore(&mut self, place: &str) {
+        self.dies_at(place, &["rollback", "--database", "--max-loss", "1000000"]);
+    }
+
+    /// Runs a command with a daemon that dies at this place.
+    pub(super) fn dies_at(&mut self, place: &str, arguments: &[&str]) {
         self.fronted.cutover.stop();
         self.fronted.cutover.variable("CUTOVER_CRASH", Some(place));
         self.fronted.cutover.serve();
-        let ran = self.run(&["rollback", "--database", "--max-loss", "1000000"]);
+        let ran = self.run(arguments);
         assert_eq!(ran.printed.code, 69, "{place} was not reached: {}", ran.printed.both());
         self.fronted.cutover.kill();
         self.fronted.cutover.variable("CUTOVER_CRASH", None);
     }
 
     /// Waits until no operation runs; the newest restore.
-    fn at_rest_after(&self, place: &str) -> String {
-        eventually(&format!("the end of what died at {place}"), Duration::from_secs(90), || {
-            let status = self.status();
-            status["apps"][0]["running"].as_array().is_some_and(Vec::is_empty).then_some(())
-        });
+    pub(super) fn at_rest_after(&self, place: &str) -> String {
+        self.nothing_runs_after(place);
         self.assert_at_rest();
         self.newest_restore()
     }
 
-    fn waiting_operation(&self, place: &str) -> String {
+    /// Waits until no operation runs.
+    pub(super) fn nothing_runs_after(&self, place: &str) {
+        eventually(&format!("the end of what died at {place}"), Duration::from_secs(90), || {
+            let status = self.status();
+            status["apps"][0]["running"].as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+    }
+
+    pub(super) fn waiting_operation(&self, place: &str) -> String {
         eventually(&format!("{place}: it waits"), Duration::from_secs(30), || {
             let said = self.run(&["events", "--last", "20"]).printed.stdout;
             said.contains("waits for a person").then_some(())
@@ -98,7 +108,7 @@ impl Shop {
         self.newest_restore()
     }
 
-    fn status(&self) -> serde_json::Value {
+    pub(super) fn status(&self) -> serde_json::Value {
         let ran = self.run(&["status", "--json"]);
         serde_json::from_str(ran.printed.stdout.trim()).unwrap_or_default()
     }

@@ -1,9 +1,11 @@
 //! The shop with its database configured, a release that spoils rows, and looks at what is there.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::harness::daemon::Ran;
 use crate::harness::engine;
+use crate::harness::eventually;
 use crate::harness::fronted::Fronted;
 use crate::harness::observer::Observer;
 use crate::harness::shop::PASSWORD;
@@ -16,7 +18,16 @@ pub(super) struct Shop {
 impl Shop {
     /// v1 served, was replaced by v2 with its migration, and v2 spoilt rows since.
     pub(super) fn with_a_bad_migration() -> Self {
-        let shop = Self::deployed();
+        Self::spoilt("")
+    }
+
+    /// The same where a slow machine has the time to freeze and to exchange.
+    pub(super) fn with_a_long_hold() -> Self {
+        Self::spoilt("max_hold = \"50s\"")
+    }
+
+    fn spoilt(more: &str) -> Self {
+        let shop = Self::deployed_with(more);
         shop.write(
             "INSERT INTO orders (item, release) SELECT 'cup', 'v1' FROM generate_series(1, 500)",
         );
@@ -28,12 +39,13 @@ impl Shop {
         shop
     }
 
-    /// v1 serves, and Cutover knows its database.
-    pub(super) fn deployed() -> Self {
+    /// v1 serves, and Cutover knows its database, of which more may be said.
+    pub(super) fn deployed_with(more: &str) -> Self {
         let fronted = Fronted::deployed_with(|app| {
             format!(
                 r#"
 [apps.{app}.database]
+{more}
 service = "postgres"
 name = "shop"
 user = "shop"
@@ -49,6 +61,25 @@ expect = "0"
         // Not the live database: its sessions end when names are exchanged.
         let observer = observe(&fronted, "postgres");
         Self { fronted, observer }
+    }
+
+    /// Stops the server of the database, or starts it again.
+    pub(super) fn server(&mut self, what: &str) {
+        let container = self.fronted.shop.container("postgres");
+        engine::docker(&[what, &container]).succeeded();
+        if what == "start" {
+            eventually("PostgreSQL answers", Duration::from_secs(60), || {
+                let asked = ["exec", &container, "pg_isready", "-h", "127.0.0.1"];
+                (engine::docker(&asked).code == 0).then_some(())
+            });
+            self.observer = observe(&self.fronted, "postgres");
+        }
+    }
+
+    /// Databases that take no connections.
+    pub(super) fn closed(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate";
+        self.observer.number(sql)
     }
 
     pub(super) fn run(&self, arguments: &[&str]) -> Ran {
@@ -96,8 +127,7 @@ expect = "0"
 
     /// Connections are allowed everywhere, and no candidate is left.
     pub(super) fn assert_at_rest(&self) {
-        let sql = "SELECT count(*) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate";
-        assert_eq!(self.observer.number(sql), 0, "a database is closed");
+        assert_eq!(self.closed(), 0, "a database is closed");
         let left = self.databases();
         assert!(left.iter().all(|name| !name.contains("__cand_")), "{left:?}");
         assert!(left.iter().any(|name| name == "shop"), "{left:?}");

@@ -14,6 +14,15 @@ pub(super) fn restore(
     if let Some((operation, running)) = state.running() {
         return Err(Refusal::Busy { operation, what: running.what.as_str().into() });
     }
+    // INVARIANT: what is put aside carries the number of the operation that does it: by that name
+    // every later start tells on which side of the exchange the world is.
+    let operation = asked.operation;
+    if !plan.aside.ends_with(&format!("_{operation}")) {
+        let why = format!(
+            "this was planned under another number, and is {operation} by now: look at it again"
+        );
+        return Err(Refusal::cannot(why, Vec::new()));
+    }
     if state.kind == AppKind::Static {
         let why = "this app has fixed endpoints: nothing here could stop it from writing into \
                    restored data";
@@ -40,7 +49,6 @@ pub(super) fn restore(
         return Err(Refusal::cannot(why, vec![Way::new("cutover db list", "lists what is")]));
     }
     let what = OperationKind::Restore { source: plan.source.clone(), to: plan.to };
-    let operation = asked.operation;
     let planned = Fact::RestorePlanned { operation, plan: Box::new(plan.clone()) };
     let mut decision = Decision::of(asked, what).and(planned);
     decision.effects.push(Effect::Restore { operation });

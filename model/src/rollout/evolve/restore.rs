@@ -1,10 +1,13 @@
 //! How a fact about the database changes the state.
 
 use super::Illegal;
-use crate::OperationId;
 use crate::fact::{Fact, Happened};
 use crate::restore::Restore;
 use crate::rollout::AppState;
+use crate::{OperationId, ReleaseId};
+
+/// Releases whose point was let go and that are remembered: many more than can be gone back to.
+const POINTS_REMEMBERED: usize = 256;
 
 pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> {
     let kind = happened.fact.kind();
@@ -39,14 +42,24 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Il
             state.asides.remove(operation);
         }
         Fact::PointMade { point } => {
+            state.points_let_go.remove(&point.release);
             state.points.insert(point.release, (**point).clone());
         }
         Fact::PointGone { release } => {
-            state.points.remove(release);
+            let_point_go(state, *release);
         }
         _ => {}
     }
     Ok(())
+}
+
+fn let_point_go(state: &mut AppState, release: ReleaseId) {
+    if state.points.remove(&release).is_some() {
+        state.points_let_go.insert(release);
+    }
+    if state.points_let_go.len() > POINTS_REMEMBERED {
+        state.points_let_go.pop_first();
+    }
 }
 
 fn restore<'s>(

@@ -12,6 +12,8 @@ use crate::host::postgres::facts::ServerFacts;
 pub struct Space {
     /// Where the data is.
     pub data: u64,
+    /// How large that disk is in all.
+    pub size: u64,
     /// Where the WAL is.
     pub wal: u64,
     /// Whether both are one disk.
@@ -28,6 +30,13 @@ pub enum Sharing {
 }
 
 impl Space {
+    /// Whether a disk of this host is the one that the data is on: containers see disks by other
+    /// names, so two of one size with nearly the same free space are taken for one.
+    #[must_use]
+    pub fn is_on(&self, (size, free): (u64, u64)) -> bool {
+        size == self.size && self.data.abs_diff(free) <= size / 50
+    }
+
     /// What is missing for a database of this size and this much WAL, with a tenth more; 0: it
     /// fits.
     #[must_use]
@@ -68,13 +77,14 @@ fn parse(text: &str) -> Option<Space> {
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().rev().collect();
         // From the end, since the first column may have blanks.
-        let (mount, free) = (words.first()?, words.get(2)?);
-        Some(((*mount).to_owned(), free.parse::<u64>().ok()?.saturating_mul(1024)))
+        let (mount, free, size) = (words.first()?, words.get(2)?, words.get(4)?);
+        let bytes = |kilobytes: &str| Some(kilobytes.parse::<u64>().ok()?.saturating_mul(1024));
+        Some(((*mount).to_owned(), bytes(free)?, bytes(size)?))
     };
     let mut lines = text.lines().skip(1).map(line);
-    let ((data_mount, data), (wal_mount, wal)) = (lines.next()??, lines.next()??);
+    let ((data_mount, data, size), (wal_mount, wal, _)) = (lines.next()??, lines.next()??);
     let shared = if data_mount == wal_mount { Sharing::OneDisk } else { Sharing::TwoDisks };
-    Some(Space { data, wal, shared })
+    Some(Space { data, size, wal, shared })
 }
 
 /// A server on this very host, whose folders can be seen.
@@ -86,11 +96,12 @@ fn here(host: &str, data: &str) -> Option<Space> {
     }
     let free = |path: &str| {
         let stat = rustix::fs::statvfs(path).ok()?;
-        Some((stat.f_fsid, stat.f_bavail.saturating_mul(stat.f_frsize)))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some((stat.f_fsid, bytes(stat.f_bavail), bytes(stat.f_blocks)))
     };
-    let ((data_disk, data), (wal_disk, wal)) = (free(data)?, free(&format!("{data}/pg_wal"))?);
-    let shared = if data_disk == wal_disk { Sharing::OneDisk } else { Sharing::TwoDisks };
-    Some(Space { data, wal, shared })
+    let (data, wal) = (free(data)?, free(&format!("{data}/pg_wal"))?);
+    let shared = if data.0 == wal.0 { Sharing::OneDisk } else { Sharing::TwoDisks };
+    Some(Space { data: data.1, size: data.2, wal: wal.1, shared })
 }
 
 #[cfg(test)]
@@ -102,11 +113,13 @@ mod tests {
         let text = "Filesystem 1024-blocks Used Available Capacity Mounted on\n\
                     overlay x 100 10 90 10% /\ntmpfs 100 10 50 10% /pg_wal\n";
         let space = parse(text).expect("two lines");
-        assert_eq!((space.data, space.wal), (92_160, 51_200));
+        assert_eq!((space.data, space.size, space.wal), (92_160, 102_400, 51_200));
+        assert!(space.is_on((102_400, 91_000)), "a little was written in between");
+        assert!(!space.is_on((102_400, 40_000)) && !space.is_on((204_800, 92_160)));
         assert_eq!(space.shared, Sharing::TwoDisks);
         assert_eq!(space.missing(83_000, 46_000), 0);
         assert_eq!(space.missing(92_160, 0), 9_216);
-        let one = Space { data: 100, wal: 100, shared: Sharing::OneDisk };
+        let one = Space { data: 100, size: 100, wal: 100, shared: Sharing::OneDisk };
         assert_eq!(one.missing(60, 40), 10);
     }
 }

@@ -1,0 +1,139 @@
+//! What stands in the way of a restore, above all the room for what it makes. Read-only.
+//!
+//! A copy that fills the disk stops the server for good, so room is a hard refusal, and it is
+//! looked for again right before anything large is made.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cutover_model::{RestorePlan, Source};
+
+use super::{Database, Trouble, named};
+use crate::host::backups;
+use crate::host::postgres::preflight::{self, Need, Refusal};
+use crate::host::postgres::{Contents, Session, claims, facts};
+use crate::text;
+
+/// What a preflight has to leave room for besides the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Today's data is dumped.
+    Dumps,
+    /// It was dumped already, or need not be.
+    HasDumped,
+}
+
+impl Database {
+    /// Refuses what would fill the server's disk: it would not start again.
+    pub(super) async fn has_room(&self, session: &Session, size: u64) -> Result<(), Trouble> {
+        let server = facts::server(session).await?;
+        let space = preflight::space::of(&self.server, &server).await?;
+        let unknown = self.settings.unknown_space;
+        match preflight::no_room(size, server.max_wal, space, unknown) {
+            None => Ok(()),
+            Some(refusal) => Err(Trouble::Refused(format!("{}: {}", refusal.what, refusal.remedy))),
+        }
+    }
+
+    /// Looks for everything that stands in the way; nothing is changed. `then`: whether today's
+    /// data is still to be dumped.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] with each reason and what to do.
+    pub async fn preflight(&self, plan: &RestorePlan, then: Then) -> Result<(), Trouble> {
+        let session = self.session().await?;
+        claims::ensure_ledger(&session).await?;
+        let live = self.live(&session).await?;
+        let mut need = Need {
+            live: live.name.clone(),
+            size: live.size.unwrap_or(0),
+            extensions: BTreeSet::new(),
+            roles: BTreeSet::new(),
+            made_by: None,
+            unknown_space: self.settings.unknown_space,
+        };
+        match &plan.source {
+            Source::Aside { .. } => need.size = 0,
+            Source::Point { release } => {
+                let from = facts::database(&session, &live.name.point(*release)).await?;
+                need.size = from.and_then(|from| from.size).unwrap_or(need.size);
+            }
+            Source::Backup { id } => {
+                let backup = backups::find(&self.settings.backups, id).await;
+                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
+                let checked = backups::check(&backup).await;
+                checked.map_err(|error| Trouble::Refused(error.to_string()))?;
+                need.made_by = Some(backup.manifest.server / 10_000);
+                if let Ok(held) = serde_json::from_value::<Contents>(backup.manifest.contents) {
+                    (need.size, need.roles) = (held.size, held.roles);
+                    need.extensions = held.extensions.into_keys().collect();
+                }
+            }
+        }
+        // A candidate that is there already is used, or dropped before the next one is made.
+        if let Some(there) = facts::database(&session, &named(&plan.candidate)?).await? {
+            need.size = need.size.saturating_sub(there.size.unwrap_or(0));
+        }
+        let (server, operation) = (&self.server, self.operation);
+        let seen = preflight::look(server, &session, operation, &live.name).await?;
+        let mut lacking = None;
+        if then == Then::Dumps {
+            let dump = self.dump_size(live.size.unwrap_or(0)).await?;
+            let disk = disk_of(&self.settings.backups);
+            if disk.zip(seen.space).is_some_and(|(disk, space)| space.is_on(disk)) {
+                need.size = need.size.saturating_add(dump);
+            } else if let Some((_, free)) = disk.filter(|(_, free)| *free < dump) {
+                lacking = Some(Refusal {
+                    what: format!(
+                        "a dump of today's data may need {}, and {} has {}",
+                        text::size(dump),
+                        self.settings.backups.display(),
+                        text::size(free)
+                    ),
+                    remedy: "make room there, or set backup.path to another disk".to_owned(),
+                });
+            }
+        }
+        let mut refusals = preflight::refusals(&need, &seen);
+        refusals.extend(lacking);
+        if !facts::counts_writes(&session, live.oid).await? {
+            refusals.push(uncounted());
+        }
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = refusals
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.what, refusal.remedy))
+            .collect();
+        Err(Trouble::Refused(lines.join("\n")))
+    }
+
+    /// What the dump will take at most, by the newest one of this database; `age` writes a second
+    /// one beside it.
+    async fn dump_size(&self, live: u64) -> Result<u64, Trouble> {
+        let newest = self.backups().await?.into_iter().next();
+        let newest = newest.map(|newest| newest.manifest.bytes.saturating_mul(2).min(live));
+        let copies = if self.settings.schedule.as_ref().is_some_and(|s| s.encrypt.is_some()) {
+            2
+        } else {
+            1
+        };
+        Ok(newest.unwrap_or(live).saturating_mul(copies))
+    }
+}
+
+/// The size and the free space of the disk that a folder is, or will be, on, bytes.
+fn disk_of(folder: &Path) -> Option<(u64, u64)> {
+    let there = folder.ancestors().find(|folder| folder.is_dir())?;
+    let stat = rustix::fs::statvfs(there).ok()?;
+    let of = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Some((of(stat.f_blocks), of(stat.f_bavail)))
+}
+
+fn uncounted() -> Refusal {
+    let what = "track_counts is off: what is written while the copy is made is not counted";
+    let remedy = "switch it on: ALTER SYSTEM SET track_counts = on, or where a role or the \
+                  database has it off";
+    Refusal { what: what.to_owned(), remedy: remedy.to_owned() }
+}
