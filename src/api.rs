@@ -35,6 +35,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cutover_model::{Actor, Input, Millis};
+use cutover_proxy::SigningKey;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
@@ -42,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::{App, Controller, Failure, fresh_salt};
 use analysis::Figures;
-use peer::Peer;
+use peer::{Peer, Users};
 use rate::{Pass, Rate};
 
 /// Bytes of a request body: the largest, a note, has some hundred.
@@ -50,6 +51,9 @@ const BODY: usize = 64 * 1024;
 
 /// How long a request may take to be answered; streams have their own rules.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the file with the users' names may take to be looked at.
+const NAMES: Duration = Duration::from_millis(500);
 
 /// What the routes know.
 #[derive(Debug, Clone)]
@@ -63,11 +67,13 @@ pub struct Desk {
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
     /// The key of preview links.
-    pub cookie_key: [u8; 32],
+    pub cookie_key: SigningKey,
     /// Who may come in by the socket.
     pub door: peer::Door,
     /// What is wrong with the daemon itself.
     pub troubles: Arc<status::Troubles>,
+    /// What they are called.
+    pub users: Arc<Users>,
 }
 
 /// Serves the socket until `stop`.
@@ -175,6 +181,14 @@ async fn guard(
         *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         return answer;
     }
+    if !is_cut_back {
+        // Before a cut-back no file is looked at: its record has the name that is known by then.
+        let users = Arc::clone(&desk.users);
+        let refresh = tokio::task::spawn_blocking(move || users.refresh());
+        if tokio::time::timeout(NAMES, refresh).await.is_err() {
+            tracing::warn!("the names of this host's users cannot be read now");
+        }
+    }
     let is_stream = request.uri().path().ends_with("/follow")
         || request.uri().query().is_some_and(|query| query.contains("follow"));
     if is_stream {
@@ -248,8 +262,8 @@ pub fn find<'d>(desk: &'d Desk, name: &str) -> Result<&'d Arc<App>, Response> {
 }
 
 /// Who asked, for the record.
-pub fn actor(peer: &Peer) -> Actor {
-    Actor(peer.name())
+pub fn actor(desk: &Desk, peer: &Peer) -> Actor {
+    Actor(peer.name(&desk.users))
 }
 
 /// The caller's own id of a request: a repeat is the same operation.
@@ -270,7 +284,7 @@ async fn carry_out(
         Err(answer) => return answer,
     };
     // A caller that goes away must not take a half-done command with it.
-    let (task, actor, request) = (Arc::clone(app), actor(peer), request_id(headers));
+    let (task, actor, request) = (Arc::clone(app), actor(desk, peer), request_id(headers));
     let asked = tokio::spawn(async move { task.ask(input, actor, request).await });
     match asked.await {
         Ok(Ok(answer)) => answers::done(desk, app, answer),

@@ -35,6 +35,7 @@ use cutover_model::{
     Actor, AppKind, AppName, AppState, ByColor, Effect, Fact, Generation, Happened, Input, Landing,
     LastGood, LineLevel, Millis, OperationId, Refusal, Salt, Split, Step, Weight,
 };
+use cutover_proxy::SigningKey;
 use cutover_proxy::message::AppSpec;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -139,7 +140,7 @@ pub struct Shared {
     /// The state folder, for pages that a restart shows again.
     pub state: PathBuf,
     /// What the state folder draws its secrets from.
-    pub key: [u8; 32],
+    pub key: SigningKey,
     /// Why that key is not the one of former starts: what was marked by it is not known as ours.
     pub key_lost: Option<String>,
     /// What a start does with operations that were cut off.
@@ -366,6 +367,7 @@ impl App {
         if input.is_cut_back() {
             return self.cut_back(input, actor, request).await;
         }
+        self.live().room()?;
         let (reply, answer) = oneshot::channel();
         let message = Message::Ask { input, actor, request, reply };
         self.mailbox.send(message).await.map_err(|_| Failure::Stopping)?;

@@ -26,12 +26,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cutover_config::Config;
 use cutover_model::{AppKind, AppName, ByColor, Color};
-use cutover_proxy::Proxy;
+use cutover_proxy::{Proxy, SigningKey};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Desk;
 use crate::api::analysis::{self, Figures};
+use crate::api::peer::Users;
 use crate::api::status::Troubles;
 use crate::controller::{App, AppSettings, Controller, Prepared, Remembered, Shared, now};
 
@@ -120,7 +121,7 @@ impl Daemon {
         let (weights, entries) = weights(&state, &troubles);
         let remembered = tables::load(&state);
         let (cookie_key, key_lost) = cookie_key(&state, &troubles);
-        let mut proxy_settings = settings::proxy(&config, cookie_key);
+        let mut proxy_settings = settings::proxy(&config, cookie_key.clone());
         proxy_settings.first_generation = remembered.next_generation();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let log = config.proxy.access_log.clone();
@@ -153,7 +154,7 @@ impl Daemon {
             tables_changed: tokio::sync::Notify::new(),
             state: state.clone(),
             resume: options.resume,
-            key: cookie_key,
+            key: cookie_key.clone(),
             key_lost,
             reconciler: reconciler_for(&prepared),
         });
@@ -174,6 +175,7 @@ impl Daemon {
             cookie_key,
             door: socket::door(&config.admin.socket),
             troubles: Arc::clone(&troubles),
+            users: Arc::new(Users::read("/etc/passwd")),
         };
         if controller.apps().all(|app| app.untrusted().is_none()) {
             // What an older Cutover saved is completed.
@@ -291,7 +293,7 @@ fn weights(state: &Path, troubles: &Troubles) -> (Weights, Entries) {
 }
 
 /// The key of client ids, or one for this run only where it is lost, and why.
-fn cookie_key(state: &Path, troubles: &Troubles) -> ([u8; 32], Option<String>) {
+fn cookie_key(state: &Path, troubles: &Troubles) -> (SigningKey, Option<String>) {
     match tables::cookie_key(state) {
         Ok(key) => (key, None),
         Err(error) => {
@@ -301,7 +303,7 @@ fn cookie_key(state: &Path, troubles: &Troubles) -> ([u8; 32], Option<String>) {
                  the database is not restored"
             );
             troubles.alarm("the cookie key", text);
-            (rand::random(), Some(why))
+            (SigningKey::from(rand::random::<[u8; 32]>()), Some(why))
         }
     }
 }

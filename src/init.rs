@@ -6,6 +6,7 @@
 
 pub mod around;
 mod asks;
+pub mod database;
 pub mod duty;
 pub mod file;
 pub mod folder;

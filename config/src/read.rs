@@ -22,6 +22,9 @@ pub(crate) struct At<T> {
 
 /// Something that a node of the tree can be read as.
 pub(crate) trait Read: Sized {
+    /// A list of such things as it stands in the file; `None`: each of them is a section of its
+    /// own, under `[[its.key]]`.
+    const LIST: Option<&'static str> = Some("[\"one\", \"two\"]");
     /// Reads it, or notes what is wrong.
     fn read(node: &Node, sink: &mut Sink) -> Option<Self>;
 }
@@ -47,18 +50,34 @@ pub(crate) fn value<T: Read>(entry: &Entry, sink: &mut Sink) -> Option<At<T>> {
     Some(At { value, place: entry.node.place.clone() })
 }
 
-/// The entries of a table.
-pub(crate) fn table<'n>(node: &'n Node, sink: &mut Sink) -> Option<&'n [Entry]> {
+/// The entries of a table; `list` is how several of its kind are written ([`Read::LIST`]).
+pub(crate) fn table<'n>(
+    node: &'n Node,
+    list: Option<&'static str>,
+    sink: &mut Sink,
+) -> Option<&'n [Entry]> {
     match &node.value {
         Value::Table(entries) => Some(entries),
         _ => {
-            let hint = match &node.value {
-                Value::Loose(_) => "write it as one line of TOML: { name = \"value\" }".to_owned(),
-                _ => format!("write [{}] on a line of its own", node.place.key),
+            let key = &node.place.key;
+            let hint = match (&node.value, key.strip_suffix(']').and_then(|k| k.rsplit_once('['))) {
+                (Value::Loose(_), _) => {
+                    "write it as one line of TOML: { name = \"value\" }".to_owned()
+                }
+                (_, None) => format!("write [{key}] on a line of its own"),
+                (_, Some((whole, _))) => list_hint(whole, list),
             };
             wrong_kind(node, "a section", &hint, sink);
             None
         }
+    }
+}
+
+/// How a list is written.
+fn list_hint(key: &str, list: Option<&str>) -> String {
+    match list {
+        Some(list) => format!("write it in brackets, separated by commas: {list}"),
+        None => format!("write [[{key}]] on a line of its own, for each of them"),
     }
 }
 
@@ -171,8 +190,7 @@ impl<const MIN: i64, const MAX: i64> Number<MIN, MAX> {
 impl<T: Read> Read for Vec<At<T>> {
     fn read(node: &Node, sink: &mut Sink) -> Option<Self> {
         let Value::List(items) = &node.value else {
-            let hint = "write it in brackets, separated by commas: [\"one\", \"two\"]";
-            wrong_kind(node, "a list", hint, sink);
+            wrong_kind(node, "a list", &list_hint(&node.place.key, T::LIST), sink);
             return None;
         };
         // A bad item is noted and left out; the others are still checked.
@@ -210,7 +228,7 @@ pub(crate) struct Named<T> {
 
 impl<T: Read> Read for Keyed<T> {
     fn read(node: &Node, sink: &mut Sink) -> Option<Self> {
-        let entries = table(node, sink)?;
+        let entries = table(node, Self::LIST, sink)?;
         let named = entries.iter().filter_map(|entry| {
             let name = At { value: entry.name.clone(), place: entry.place.clone() };
             value(entry, sink).map(|item| Named { name, item })
@@ -228,6 +246,7 @@ macro_rules! section {
             $( $(#[$field_meta:meta])* $field:ident: $type:ty, )*
         }
         $( not yet: $( $later:ident ),+ ; )?
+        $( list: $list:literal ; )?
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, schemars::JsonSchema)]
@@ -237,11 +256,16 @@ macro_rules! section {
         }
 
         impl $crate::read::Read for $name {
+            const LIST: Option<&'static str> = {
+                let list: &[&'static str] = &[$( $list )?];
+                list.first().copied()
+            };
+
             fn read(
                 node: &$crate::tree::Node,
                 sink: &mut $crate::problem::Sink,
             ) -> Option<Self> {
-                let entries = $crate::read::table(node, sink)?;
+                let entries = $crate::read::table(node, Self::LIST, sink)?;
                 let mut section = Self { $( $field: None, )* };
                 for entry in entries {
                     match entry.name.as_str() {

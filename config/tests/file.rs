@@ -2,6 +2,9 @@
 //!
 //! Snapshots hold entire outputs, because place, excerpt and hint are the product here.
 
+#[path = "file/hints.rs"]
+mod hints;
+
 use std::path::Path;
 
 use cutover_config::{AppKind, Config, Paint, Problems, SecretSource, Sticky};

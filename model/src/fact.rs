@@ -12,6 +12,9 @@ use crate::restore::{Aside, Halt, Point, RestorePlan, Source, Stage};
 use crate::rollout::Manner;
 use crate::{Color, Maintenance, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
+/// The label of the line that says what a rollback has left as it is: the last thing to read.
+pub const LEFT: &str = "left";
+
 /// Who asked, as the socket's peer credentials or the automation say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

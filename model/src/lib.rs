@@ -18,7 +18,7 @@ pub mod rollout;
 pub mod split;
 
 pub use fact::{
-    Actor, AppKind, Ending, Fact, Happened, LineLevel, OperationKind, RolloutEnding, Step,
+    Actor, AppKind, Ending, Fact, Happened, LEFT, LineLevel, OperationKind, RolloutEnding, Step,
 };
 pub use ids::{
     AppName, Epoch, Generation, IdError, Millis, OperationId, ReleaseId, Salt, Seq, ServiceName,

@@ -20,7 +20,7 @@ use sha2::Sha256;
 
 pub(crate) use address::{Scheme, Visitor, visitor};
 pub use preview::{PREVIEW_PARAMETER, preview_token};
-pub(crate) use preview::{Preview, strip_preview_cookie};
+pub(crate) use preview::{Preview, strip_preview_cookie, without_token};
 
 use crate::forward::was_forwarded;
 use crate::message::{Routed, Sticky};

@@ -101,7 +101,7 @@ async fn serve(
     let visitor = client::visitor(&parts.headers, inbound);
     exchange.visitor = visitor;
 
-    let (lease, choice) = match route(inbound, &parts, &body, &target, visitor).await? {
+    let (lease, choice) = match route(inbound, &parts, &body, &target, exchange).await? {
         Way::Free(lease, choice) => (lease, choice),
         Way::Barred(served) => return Ok(served),
     };
@@ -136,8 +136,9 @@ async fn route(
     parts: &Parts,
     body: &Incoming,
     target: &Target,
-    visitor: client::Visitor,
+    exchange: &mut Exchange,
 ) -> Result<Way, Fault> {
+    let visitor = exchange.visitor;
     let mut turn = None;
     loop {
         let (lease, choice) = find(inbound, parts, target, visitor)?;
@@ -147,7 +148,10 @@ async fn route(
         // Boxed: it is rare, and would make every request's future larger.
         match Box::pin(held::pass(inbound, parts, body, visitor, lease, turn)).await? {
             Passed::On(lease) => return Ok(Way::Free(lease, choice)),
-            Passed::Again(after) => turn = Some(after),
+            Passed::Again(after) => {
+                exchange.waited();
+                turn = Some(after);
+            }
             Passed::Barred(served) => return Ok(Way::Barred(served)),
         }
     }
@@ -192,6 +196,7 @@ fn deliver(
     asked: Asked,
 ) -> Response<Answer> {
     exchange.head(answered.response.status());
+    exchange.leads_to_client(answered.times);
     let inbound = exchange.inbound.clone();
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::open(exchange, answered, asked);

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use client::{PREVIEW_PARAMETER, preview_token};
 pub use error::StartError;
-pub use settings::{Cidr, CidrError, Connections, Limits, ProxySettings, Timeouts};
+pub use settings::{Cidr, CidrError, Connections, Limits, ProxySettings, SigningKey, Timeouts};
 pub use signals::{AccessRecord, Counts, Cursor};
 pub use switch::{InFlight, Switch};
 
@@ -83,7 +83,7 @@ impl Proxy {
             listeners.push(copies.map_err(StartError::Runtime)?);
         }
         let shared = Arc::new(Shared {
-            keys: Keys::new(&settings.cookie_key, settings.via.as_deref()),
+            keys: Keys::new(settings.cookie_key.expose(), settings.via.as_deref()),
             pages: ArcSwap::from_pointee(Pages::from(&settings.pages)),
             settings,
             board,
@@ -264,8 +264,12 @@ impl Proxy {
             access_lost: self.shared.access_lost.load(Ordering::Relaxed),
             worker_restarts: self.shared.restarts.load(Ordering::Relaxed),
             outcomes: Vec::new(),
+            added: Vec::new(),
         };
-        self.shared.board.registry.each_series(|series| series.rows(&mut counts.outcomes));
+        self.shared.board.registry.each_series(|series| {
+            series.rows(&mut counts.outcomes);
+            counts.added.extend(series.added());
+        });
         counts
     }
 

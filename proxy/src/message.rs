@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+mod added;
 mod gate;
 mod pages;
 
@@ -17,6 +18,7 @@ use cutover_model::{AppName, Color, Generation, ReleaseId, Role, Salt, ServiceNa
 use serde::{Deserialize, Serialize};
 
 pub use crate::settings::Cidr;
+pub use added::Added;
 pub use gate::{
     AppDrained, Closed, DrainApp, Gate, GateChange, Gated, Hold, HoldEnd, HoldId, HoldTally,
     Streams,

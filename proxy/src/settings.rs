@@ -28,7 +28,7 @@ pub struct ProxySettings {
     /// Peers that may choose a color by `X-Cutover-Color`.
     pub override_from: Vec<Cidr>,
     /// Signs client ids and preview tokens; keep it over restarts, or every client gets a new slot.
-    pub cookie_key: [u8; 32],
+    pub cookie_key: SigningKey,
     /// Upper bounds.
     pub limits: Limits,
     /// Deadlines on the client's side and of the pools.
@@ -52,10 +52,34 @@ pub struct ProxySettings {
     pub tables: Vec<AppSpec>,
 }
 
+/// A key that signs; it is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKey([u8; 32]);
+
+impl SigningKey {
+    /// The bytes themselves, for the one call that needs them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for SigningKey {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 impl ProxySettings {
     /// Settings with every default, for these addresses and this key.
     #[must_use]
-    pub fn new(listen: Vec<SocketAddr>, cookie_key: [u8; 32]) -> Self {
+    pub fn new(listen: Vec<SocketAddr>, cookie_key: impl Into<SigningKey>) -> Self {
         Self {
             listen,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -64,7 +88,7 @@ impl ProxySettings {
                 Cidr { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
                 Cidr { address: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), prefix: 128 },
             ],
-            cookie_key,
+            cookie_key: cookie_key.into(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             via: Some(format!("cutover-{:08x}", rand::random::<u32>())),
@@ -220,6 +244,13 @@ impl fmt::Display for Cidr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_is_in_no_debug_text() {
+        let settings = ProxySettings::new(Vec::new(), [0xAB; 32]);
+        let text = format!("{settings:?} {settings:#?}");
+        assert!(text.contains("cookie_key: ***") && !text.contains("171"), "{text}");
+    }
 
     #[test]
     fn networks_hold_their_addresses_and_no_others() {

@@ -15,7 +15,7 @@ pub(crate) use series::Series;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::Count;
+use crate::message::{Added, Count};
 
 /// The state of the data plane in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,4 +34,6 @@ pub struct Counts {
     pub worker_restarts: u64,
     /// By app, color, release, class and way.
     pub outcomes: Vec<Count>,
+    /// The time that the proxy added, by app, color and release.
+    pub added: Vec<Added>,
 }

@@ -34,6 +34,7 @@ use crate::signals::{AccessRecord, Ring};
 use crate::switch::Board;
 use crate::table::Table;
 use crate::upstream::IdleRoom;
+use lease::Spot;
 use watch::{TICK, Watches};
 
 /// Ticks between two sweeps of idle upstream connections.
@@ -150,6 +151,16 @@ impl Worker {
         self.watches.clock.now_ms()
     }
 
+    /// Nanoseconds since this worker began, never 0: what a request's own time is measured by.
+    pub(crate) fn now_ns(&self) -> u64 {
+        since(self.started)
+    }
+
+    /// The moment from which [`Self::now_ns`] counts.
+    pub(crate) fn began(&self) -> Instant {
+        self.started
+    }
+
     /// The table that serves now.
     pub(crate) fn current(&self) -> Arc<Local> {
         let now = self.shared.board.table.load();
@@ -158,6 +169,17 @@ impl Worker {
             *mine = Arc::new(Local { table: Arc::clone(&now) });
         }
         mine.clone()
+    }
+
+    /// Counts how long a request was with us. A table that was replaced since is looked for no
+    /// further: the sample is lost.
+    pub(crate) fn stayed(&self, spot: Spot, ns: u64) {
+        let table = self.shared.board.table.load();
+        if table.generation == spot.generation
+            && let Some(app) = table.apps.get(spot.place)
+        {
+            app.color(spot.color).series.stayed(self.index, ns);
+        }
     }
 
     pub(crate) fn record(&self, outcome: Outcome) {
@@ -172,6 +194,11 @@ impl Worker {
             self.shared.access_lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Nanoseconds since a moment, never 0.
+pub(crate) fn since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 /// Runs a worker until it is told to end.

@@ -55,6 +55,9 @@ pub enum OfflineError {
     /// The daemon could not be started.
     #[error("the daemon does not start: {0}")]
     Start(String),
+    /// The daemon could not be stopped.
+    #[error("the daemon does not stop: {0}")]
+    Stop(String),
 }
 
 /// An app as the state folder knows it, with the newest split.

@@ -55,7 +55,7 @@ pub async fn adopt(
         Ok(app) => app,
         Err(answer) => return answer,
     };
-    let (task, actor, request) = (Arc::clone(app), actor(&peer), request_id(&headers));
+    let (task, actor, request) = (Arc::clone(app), actor(&desk, &peer), request_id(&headers));
     let compare = length(body.compare_ms);
     match tokio::spawn(async move { task.adopt(compare, actor, request).await }).await {
         Ok(Ok(answer)) => answers::done(&desk, app, answer),
@@ -88,7 +88,7 @@ pub async fn leave(
         Ok(app) => app,
         Err(answer) => return answer,
     };
-    let (task, actor, request) = (Arc::clone(app), actor(&peer), request_id(&headers));
+    let (task, actor, request) = (Arc::clone(app), actor(&desk, &peer), request_id(&headers));
     match tokio::spawn(async move { task.leave(actor, request).await }).await {
         Ok(Ok(answer)) => answers::done(&desk, app, answer),
         Ok(Err(failure)) => answers::failed(&failure),

@@ -46,6 +46,7 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         next_weights: status::next_weights(&answer.state),
         remarks: status::remarks(&answer.state, answer.operation),
         cuts_only: matches!(answer.effects.as_slice(), [Effect::Drain { .. }]),
+        has_database: app.settings().database.is_some(),
     })
     .into_response()
 }
@@ -157,7 +158,7 @@ pub async fn deploy(
         },
         request: request_id(&headers),
     };
-    let (task, actor) = (Arc::clone(app), actor(&peer));
+    let (task, actor) = (Arc::clone(app), actor(&desk, &peer));
     let asked = tokio::spawn(async move { task.deploy(request, actor).await });
     match asked.await {
         Ok(Ok(answer)) => done(&desk, app, answer),
@@ -182,7 +183,7 @@ pub async fn note(
         return problem(ProblemKind::NotFound, format!("there is no operation {operation}"), 2);
     }
     let noted = vec![Fact::Noted { operation, text: body.text }];
-    match app.record(actor(&peer), noted).await {
+    match app.record(actor(&desk, &peer), noted).await {
         Ok(()) => Json(serde_json::json!({"schema": "cutover.noted/1", "operation": operation}))
             .into_response(),
         Err(failure) => failed(&failure),
@@ -253,7 +254,7 @@ pub async fn preview(State(desk): State<Desk>, Path(name): Path<String>, words: 
         Err(answer) => return answer,
     };
     let until = std::time::SystemTime::now() + PREVIEW;
-    let token = cutover_proxy::preview_token(&desk.cookie_key, &app.name, color, until);
+    let token = cutover_proxy::preview_token(desk.cookie_key.expose(), &app.name, color, until);
     let settings = app.settings();
     let route = settings.spec.routes.first();
     let path = route.map_or("/", |route| route.path.as_str());

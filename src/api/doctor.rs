@@ -48,7 +48,7 @@ pub async fn fix(
         let release = finding.id.strip_prefix("release:").map(str::parse::<ReleaseId>);
         if let Some(Ok(release)) = release {
             app.clean_leftovers(release).await;
-            let text = format!("{}: removed for {}", finding.what, peer.name());
+            let text = format!("{}: removed for {}", finding.what, peer.name(&desk.users));
             app.say(None, LineLevel::Note, "doctor", text);
         }
     }

@@ -50,7 +50,7 @@ pub async fn rollback(
             Err(failure) => answers::failed(&failure),
         };
     }
-    let (actor, request) = (actor(&peer), request_id(&headers));
+    let (actor, request) = (actor(&desk, &peer), request_id(&headers));
     // A caller that goes away must not take a half-done command with it.
     let asked = tokio::spawn(async move { task.roll_back(input, actor, request).await });
     match asked.await {

@@ -41,7 +41,7 @@ pub async fn on(
     }
     let closing = Closing { retry_after_s: body.retry_after_s, allow, page: body.page };
     // A caller that goes away must not take a half-done change with it.
-    let (task, by) = (Arc::clone(app), actor(&peer));
+    let (task, by) = (Arc::clone(app), actor(&desk, &peer));
     let asked = tokio::spawn(async move { task.close(closing, by).await.map(Some) });
     answer(&desk, app, asked.await)
 }
@@ -57,7 +57,7 @@ pub async fn off(
         Ok(app) => app,
         Err(answer) => return answer,
     };
-    let (task, by) = (Arc::clone(app), actor(&peer));
+    let (task, by) = (Arc::clone(app), actor(&desk, &peer));
     let asked = tokio::spawn(async move { task.reopen(by).await });
     answer(&desk, app, asked.await)
 }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use cutover_model::Color;
-use cutover_proxy::message::{Count, LATENCY_BOUNDS_US, Routed};
+use cutover_proxy::message::{Added, Count, LATENCY_BOUNDS_US, Routed};
 
 use super::Desk;
 
@@ -19,7 +19,9 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
     let Some(proxy) = desk.controller.apps().next().map(|app| &app.shared().proxy) else {
         return text.into_response();
     };
-    requests(&mut text, &proxy.counts().outcomes);
+    let counts = proxy.counts();
+    requests(&mut text, &counts.outcomes);
+    added(&mut text, &counts.added);
     head(&mut text, "cutover_weight_basis_points", "gauge", "A color's share of the clients.");
     for app in desk.controller.apps() {
         let state = app.state();
@@ -41,7 +43,7 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
     }
     let name = "cutover_worker_restarts_total";
     head(&mut text, name, "counter", "Workers of the proxy that panicked and began again.");
-    write(&mut text, format_args!("{name} {}\n", proxy.counts().worker_restarts));
+    write(&mut text, format_args!("{name} {}\n", counts.worker_restarts));
     head(&mut text, "cutover_table_generation", "gauge", "The routing table in force.");
     let generation = proxy.switch().generation().0;
     write(&mut text, format_args!("cutover_table_generation {generation}\n"));
@@ -70,6 +72,18 @@ fn requests(text: &mut String, counts: &[Count]) {
         let (whole, rest) = (sum / 1_000_000, sum % 1_000_000);
         write(text, format_args!("{name}_sum{{{labels}}} {whole}.{rest:06}\n"));
         write(text, format_args!("{name}_count{{{labels}}} {all}\n"));
+    }
+}
+
+fn added(text: &mut String, rows: &[Added]) {
+    let name = "cutover_added_seconds";
+    head(text, name, "summary", "The time that requests were with the proxy itself.");
+    for row in rows {
+        let release = row.release.map_or("-".to_owned(), |release| release.to_string());
+        let labels = format!("app=\"{}\",color=\"{}\",release=\"{release}\"", row.app, row.color);
+        let (whole, rest) = (row.sum_ns / 1_000_000_000, row.sum_ns % 1_000_000_000);
+        write(text, format_args!("{name}_sum{{{labels}}} {whole}.{rest:09}\n"));
+        write(text, format_args!("{name}_count{{{labels}}} {}\n", row.requests));
     }
 }
 

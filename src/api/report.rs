@@ -115,7 +115,7 @@ pub async fn write(
         Ok(bytes) => bytes,
         Err(error) => return problem(ProblemKind::Failed, error.to_string(), 1),
     };
-    tracing::info!(%operation, by = peer.name(), "a report was written");
+    tracing::info!(%operation, by = peer.name(&desk.users), "a report was written");
     match files::write_file(&place(app, operation), bytes).await {
         Ok(()) => {
             let schema = wire::schema::REPORT_WRITTEN;

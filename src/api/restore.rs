@@ -85,7 +85,7 @@ pub async fn restore(
         Ok(app) => app,
         Err(answer) => return answer,
     };
-    let (actor, request) = (actor(&peer), request_id(&headers));
+    let (actor, request) = (actor(&desk, &peer), request_id(&headers));
     match app.restore(&body.token, body.max_loss, actor, request).await {
         Ok(answer) => answers::done(&desk, app, answer),
         Err(failure) => answers::failed(&failure),
@@ -107,7 +107,7 @@ pub async fn go_on(
         Ok(operation) => operation,
         Err(answer) => return answer,
     };
-    match app.go_on(operation, body.max_loss, actor(&peer)).await {
+    match app.go_on(operation, body.max_loss, actor(&desk, &peer)).await {
         Ok(answer) => answers::done(&desk, app, answer),
         Err(failure) => answers::failed(&failure),
     }
@@ -128,7 +128,7 @@ pub async fn give_up(
         Ok(operation) => operation,
         Err(answer) => return answer,
     };
-    match app.give_up(operation, actor(&peer)).await {
+    match app.give_up(operation, actor(&desk, &peer)).await {
         Ok(answer) => answers::done(&desk, app, answer),
         Err(failure) => answers::failed(&failure),
     }

@@ -260,6 +260,9 @@ pub struct Done {
     /// A rollback to what serves everyone already: only open requests are cut.
     #[serde(default)]
     pub cuts_only: bool,
+    /// A database is configured: its data can be put back, too.
+    #[serde(default)]
+    pub has_database: bool,
 }
 
 /// A move of traffic that is in force.

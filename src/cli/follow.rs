@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cutover_model::{Ending, Fact, Halt, OperationId};
+use cutover_model::{Ending, Fact, Halt, LEFT, OperationId};
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -83,7 +83,8 @@ pub(super) async fn carry_out(
         return Ok(Exit::Done);
     }
     let until = if rest.ends_with("/abort") { Until::End } else { Until::Halt };
-    match follow_until(session, client, done.operation, until).await? {
+    let mut left = None;
+    match follow_until(session, client, done.operation, (until, Some(&mut left))).await? {
         Followed::Left => Ok(Exit::Done),
         Followed::Halted(_) => Ok(Exit::Stuck),
         Followed::Ended(ending) => {
@@ -92,7 +93,7 @@ pub(super) async fn carry_out(
                 if done.moved.is_none() && !done.cuts_only && done.what == "rollback" {
                     moved_meanwhile(session, client).await?;
                 }
-                let last = show::last_lines(&done);
+                let last = show::last_lines(&done, left.as_deref());
                 if !last.is_empty() {
                     session.out.text(&last);
                 }
@@ -119,7 +120,7 @@ pub(super) async fn follow(
     client: &Client,
     operation: OperationId,
 ) -> Result<Followed, CliError> {
-    follow_until(session, client, operation, Until::Halt).await
+    follow_until(session, client, operation, (Until::Halt, None)).await
 }
 
 /// How far an operation is followed.
@@ -131,11 +132,12 @@ enum Until {
     End,
 }
 
+/// Follows; the line that says what a rollback has left goes to the caller, if it wants it.
 async fn follow_until(
     session: &Session,
     client: &Client,
     operation: OperationId,
-    until: Until,
+    (until, mut left): (Until, Option<&mut Option<String>>),
 ) -> Result<Followed, CliError> {
     let path = session.path(&format!("operations/{operation}/follow"));
     let mut lines = client.lines(&path).await?;
@@ -163,6 +165,13 @@ async fn follow_until(
         };
         session.out.value(&event);
         match &event.happened.fact {
+            // What stays as it is stands in the last lines, where there are any.
+            Fact::Line { label, text, .. } if label == LEFT && left.is_some() => {
+                left = left.map(|left| {
+                    *left = Some(text.clone());
+                    left
+                });
+            }
             Fact::Line { level, label, text, .. } => {
                 let (at, level) = (event.happened.at.0, *level);
                 session.out.text(&show::line(&session.clock, at, level, label, text));
@@ -191,7 +200,7 @@ pub(super) fn end(session: &Session, operation: OperationId, ending: &Ending) ->
             Exit::Failed
         }
         Ending::Refused(why) => {
-            let why = why.lines().next().unwrap_or_default();
+            let why = why.lines().next().unwrap_or_default().trim_end_matches(':');
             session.out.text(&format!("REFUSED ({operation}): {why}. NOTHING WAS CHANGED."));
             Exit::Refused
         }

@@ -98,20 +98,46 @@ fn now() -> Millis {
     Millis(jiff::Timestamp::now().as_millisecond())
 }
 
+/// A daemon that a command has started.
+#[derive(Debug)]
+pub(super) struct Begun {
+    by: Started,
+    socket: PathBuf,
+    /// The state folder, if there was none before.
+    state: Option<PathBuf>,
+}
+
+/// Stops the daemon that was started for something that did not come about.
+pub(super) async fn stop_again(session: &Session, begun: Begun) {
+    let stays = begun
+        .state
+        .map_or(String::new(), |state| format!("; its state folder {} stays", state.display()));
+    match start::stop(&begun.by, &begun.socket, START).await {
+        Ok(()) => session
+            .out
+            .talk(&format!("The daemon that was started for the plan is stopped again{stays}.")),
+        Err(error) => session
+            .out
+            .talk(&format!("The daemon that was started for the plan still runs: {error}")),
+    }
+}
+
 /// Starts the daemon and waits until it answers; says who started it.
 pub(super) async fn start(
     session: &Session,
     file: &Path,
     socket: &Path,
     limit: Duration,
-) -> Result<(), CliError> {
+) -> Result<Begun, CliError> {
     let config = load(file)?;
     let program = std::env::current_exe().map_err(anyhow::Error::from)?;
     let file = std::path::absolute(file).map_err(anyhow::Error::from)?;
     let log = std::env::temp_dir().join(format!("cutover-serve-{}.log", std::process::id()));
-    let log = if config.state.path.is_dir() { config.state.path.join("serve.log") } else { log };
+    let had_state = config.state.path.is_dir();
+    let log = if had_state { config.state.path.join("serve.log") } else { log };
     let how = Start { program, file, socket: socket.to_owned(), log, limit };
-    match start::start(&how).await? {
+    let by = start::start(&how).await?;
+    match &by {
         Started::Systemd => session.out.talk("systemd started cutover.service."),
         Started::Directly { pid } => {
             let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
@@ -122,7 +148,8 @@ pub(super) async fn start(
             ));
         }
     }
-    Ok(())
+    let state = (!had_state).then_some(config.state.path);
+    Ok(Begun { by, socket: socket.to_owned(), state })
 }
 
 /// `rollback --offline`: writes the split for the next start, then starts the daemon.

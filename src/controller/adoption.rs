@@ -221,6 +221,10 @@ impl App {
             }
             traffic.requests += count.requests;
         }
+        for added in counts.added.iter().filter(|added| added.app == self.name) {
+            traffic.added.0 += added.requests;
+            traffic.added.1 += added.sum_ns;
+        }
         traffic
     }
 

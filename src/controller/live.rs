@@ -12,13 +12,15 @@ use cutover_model::{
 };
 use tokio::sync::{broadcast, oneshot};
 
-use super::{Following, now};
+use super::{Failure, Following, now};
 
 /// Facts that a follower can still read without the journal: one long deploy has about a hundred.
 const RECENT: usize = 512;
 
 /// Batches that may wait for a disk that takes nothing: a cut-back is two or three of them. Over
-/// it, lines for people are dropped first; batches that change the state never are.
+/// it, lines for people are dropped and changes are refused before they are made ([`Live::room`]),
+/// but never a cut-back, and never what has happened. What is left to come over it is small: one
+/// operation at most is still running, and a cut-back that would move nothing leaves no fact.
 const WAITING: usize = 1_000;
 
 /// Facts that belong together.
@@ -149,6 +151,20 @@ impl Live {
         }
     }
 
+    /// Whether a change that is not a cut-back may still be made.
+    ///
+    /// # Errors
+    /// [`Failure::NotRecorded`]: the disk has taken nothing for long; nothing was changed.
+    pub(super) fn room(&self) -> Result<(), Failure> {
+        let waiting = self.pending.len();
+        if waiting < WAITING {
+            return Ok(());
+        }
+        Err(Failure::NotRecorded(format!(
+            "{waiting} changes wait for the disk already; only a cut-back is still taken"
+        )))
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.pending.len()
     }
@@ -192,5 +208,57 @@ fn apply(state: &mut AppState, fact: &Happened) {
     if let Err(illegal) = evolve(state, fact) {
         // It happened, so it stays recorded; the state says what it said before.
         tracing::error!(%illegal, "a fact does not fit the state in memory");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cutover_model::{AppKind, LineLevel};
+
+    use super::*;
+
+    fn line() -> Fact {
+        Fact::Line {
+            operation: None,
+            level: LineLevel::Step,
+            label: String::new(),
+            text: "a line".to_owned(),
+        }
+    }
+
+    fn change(number: usize) -> Fact {
+        let kind = if number.is_multiple_of(2) { AppKind::Static } else { AppKind::Compose };
+        Fact::AppDefined { kind, stable: Color::Blue }
+    }
+
+    #[tokio::test]
+    async fn while_the_disk_takes_nothing_changes_are_refused_and_cut_backs_are_kept() {
+        let (mut live, actor) = (Live::new(AppState::default()), Actor::daemon());
+        for number in 0..WAITING {
+            assert_eq!(live.room(), Ok(()), "{number}");
+            live.push(&actor, vec![change(number)], None);
+        }
+        let refused = live.room().expect_err("no room").to_string();
+        assert!(refused.contains("1000 changes wait") && refused.contains("NOTHING WAS CHANGED"));
+        // What is for people only goes; what a cut-back did is kept, and told when it is durable.
+        live.push(&actor, vec![line()], None);
+        assert_eq!(live.waiting(), WAITING);
+        let (durable, mut told) = oneshot::channel();
+        live.push(&actor, vec![change(WAITING + 1), line()], Some(durable));
+        assert_eq!(live.waiting(), WAITING + 1);
+        live.not_written("no space is left");
+        assert_eq!(told.try_recv(), Ok(Err("no space is left".to_owned())));
+
+        // The disk takes them again, oldest first, each once.
+        let mut recorded = AppState::default();
+        let mut written = 0;
+        while let Some(batch) = live.oldest() {
+            batch.iter().for_each(|fact| evolve(&mut recorded, fact).expect("legal"));
+            live.written(&recorded);
+            written += 1;
+        }
+        assert_eq!((written, live.waiting()), (WAITING + 1, 0));
+        assert_eq!(live.state, recorded);
+        assert_eq!(live.room(), Ok(()));
     }
 }

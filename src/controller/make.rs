@@ -100,7 +100,14 @@ impl App {
                 self.say(Some(operation), LineLevel::Step, "done", text);
                 Ending::Done
             }
-            Err(why) => {
+            Err(NotMade::Refused(why)) => {
+                self.say(Some(operation), LineLevel::Error, "refused", why.clone());
+                if let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) {
+                    reconciler.forget(&stack, release).await;
+                }
+                Ending::Refused(why)
+            }
+            Err(NotMade::Failed(why)) => {
                 self.say(Some(operation), LineLevel::Error, "failed", why.clone());
                 self.tidy_database(operation).await;
                 self.put_back_made(operation, release, color, made).await;
@@ -131,12 +138,12 @@ impl App {
         color: Color,
         deploy: DeployRequest,
         made: &mut Made,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotMade> {
         // A reload in the middle of a deploy is for the next one.
         let settings = self.settings();
         let (Some(reconciler), Some(mut stack)) = (&self.shared.reconciler, settings.stack.clone())
         else {
-            return Err("this app has no compose file".to_owned());
+            return Err(NotMade::Refused("this app has no compose file".to_owned()));
         };
         stack.images = deploy.images.iter().cloned().collect();
         let mut work = Work::new(self.name.clone());
@@ -158,14 +165,18 @@ impl App {
         let seen = self.observe_color(reconciler, &stack, color).await;
         let goal = Goal::Fresh { release, color, migration };
         let actions = plan(&goal, &seen).map_err(|e| e.to_string())?;
-        let is_before = |a: &Action| matches!(a, Action::Render { .. } | Action::Images { .. });
+        let is_look = |a: &Action| matches!(a, Action::Render { .. });
+        let (look, actions): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_look);
+        let is_before = |a: &Action| matches!(a, Action::Images { .. });
         let (before, after): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_before);
 
+        let looked = self.drive(operation, reconciler, &stack, &look, &mut work).await;
+        looked.map_err(|stopped| NotMade::Refused(stopped.to_string()))?;
         *made = Made::Images;
         self.drive(operation, reconciler, &stack, &before, &mut work)
             .await
             .map_err(|stopped| stopped.to_string())?;
-        let record = work.record().ok_or("the release was not prepared")?;
+        let record = work.record().ok_or_else(|| "the release was not prepared".to_owned())?;
         self.claim(color, Fact::ReleaseMade { release: Box::new(record) }).await?;
         *made = Made::Stack;
         if let Some(project) = work.operator_project() {
@@ -174,7 +185,7 @@ impl App {
         }
         work.database = match self.database(operation).await {
             Ok(database) => Some(database),
-            Err(stop) if migration == Migration::AfterPoint => return Err(stop.to_string()),
+            Err(stop) if migration == Migration::AfterPoint => return Err(stop.to_string().into()),
             Err(_) => None,
         };
         work.probe = self.probe_target(color).await?;
@@ -185,7 +196,10 @@ impl App {
         };
         match result {
             Ok(()) => Ok(()),
-            Err(why) => Err(with_what_stays(why, &reconciler.migrated(&stack, &work).await)),
+            Err(why) => {
+                let stays = reconciler.migrated(&stack, &work).await;
+                Err(NotMade::Failed(with_what_stays(why, &stays)))
+            }
         }
     }
 
@@ -445,6 +459,21 @@ fn with_what_stays(why: String, migrations: &[String]) -> String {
              them: {}",
             names.join(", ")
         ),
+    }
+}
+
+/// Why a deploy has made no release.
+#[derive(Debug)]
+enum NotMade {
+    /// It was looked at, and nothing was begun.
+    Refused(String),
+    /// Something had begun: it is put back.
+    Failed(String),
+}
+
+impl From<String> for NotMade {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
     }
 }
 

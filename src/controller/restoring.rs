@@ -356,7 +356,7 @@ impl App {
         if let Some(why) = &self.shared.key_lost {
             return Err(Stop::Refused(format!("what is ours in the database is not known: {why}")));
         }
-        let installation = installation(&self.shared.key, &self.name)?;
+        let installation = installation(self.shared.key.expose(), &self.name)?;
         let epoch = self.shared.journal.epoch().0;
         let us = Us { installation, epoch, project };
         Ok(Database::open(stack, database, us, operation).await?)

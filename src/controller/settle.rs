@@ -6,6 +6,7 @@
 //! asked: of two quick moves the later one wins.
 
 mod checking;
+mod left;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use cutover_proxy::message::{
     AppSpec, ColorSpec, CookieSpec, Deadlines, EndpointSpec, PortSpec, RouteSpec, SameSite, Secure,
     Sticky, StripPrefix,
 };
-use cutover_proxy::{Cidr, Connections, ProxySettings};
+use cutover_proxy::{Cidr, Connections, ProxySettings, SigningKey};
 
 use crate::controller::{AppSettings, Carried, MigrationSettings, Prepared, ProbeSettings};
 use crate::host::probe::smoke::{Smoke, SmokeKind};
@@ -22,7 +22,7 @@ use crate::host::{NetworkClass, PortClass, RoutedPort, StackSettings, VolumeClas
 
 /// What the data plane is told.
 #[must_use]
-pub fn proxy(config: &Config, cookie_key: [u8; 32]) -> ProxySettings {
+pub fn proxy(config: &Config, cookie_key: SigningKey) -> ProxySettings {
     let from = &config.proxy;
     let listen = config.listeners.iter().map(|listener| listener.address).collect();
     let mut settings = ProxySettings::new(listen, cookie_key);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cutover_model::{AppName, ByColor, Generation, LastGood};
+use cutover_proxy::SigningKey;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -109,10 +110,11 @@ pub async fn keep(
 ///
 /// # Errors
 /// When it can be neither read nor made.
-pub fn cookie_key(state: &Path) -> anyhow::Result<[u8; 32]> {
+pub fn cookie_key(state: &Path) -> anyhow::Result<SigningKey> {
     let path = state.join("cookie.key");
     if let Some(bytes) = disk::read_file(&path, 64)? {
-        return <[u8; 32]>::try_from(bytes.as_slice()).ok().with_context(|| {
+        let key = <[u8; 32]>::try_from(bytes.as_slice()).ok().map(SigningKey::from);
+        return key.with_context(|| {
             format!(
                 "{} does not hold a key of 32 bytes. Remove it and a new one is made: clients of a \
                  running rollout then get new places",
@@ -122,5 +124,5 @@ pub fn cookie_key(state: &Path) -> anyhow::Result<[u8; 32]> {
     }
     let key: [u8; 32] = rand::random();
     disk::replace_file(&path, &key)?;
-    Ok(key)
+    Ok(key.into())
 }

@@ -93,7 +93,9 @@ fn lines(problems: &[ComposeProblem]) -> String {
 }
 
 /// The operator's stack as compose understands it.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Its `Debug` does not show the stacks: they hold what the env files hold.
+#[derive(Clone, PartialEq)]
 pub struct Rendered {
     /// The operator's own project name.
     pub project: String,
@@ -106,6 +108,12 @@ pub struct Rendered {
     pub blanks: Vec<String>,
     /// What else compose warned of.
     pub warnings: Vec<String>,
+}
+
+impl std::fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rendered").field("project", &self.project).finish_non_exhaustive()
+    }
 }
 
 /// Whether a build may use layers that earlier builds left.

@@ -4,6 +4,7 @@
 //! Migration rows are best effort, through `psql` inside the database's own container.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -122,8 +123,8 @@ const TABLES: [(&str, &str); 10] = [
     ("goose_db_version", "version_id::text FROM goose_db_version WHERE is_applied ORDER BY id"),
 ];
 
-/// Which database to look into.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which database to look into. Its `Debug` does not show the password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct MigrationSource {
     /// The database.
     pub database: String,
@@ -131,6 +132,16 @@ pub struct MigrationSource {
     pub user: String,
     /// Its password, when the socket inside the container asks for one.
     pub password: Option<String>,
+}
+
+impl fmt::Debug for MigrationSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MigrationSource")
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .finish()
+    }
 }
 
 /// The names of the applied migrations by table; `None`: the container has no `psql`, or it may not
@@ -202,6 +213,17 @@ async fn psql(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_in_no_debug_text() {
+        let source = MigrationSource {
+            database: "shop".to_owned(),
+            user: "li".to_owned(),
+            password: Some("sesame".to_owned()),
+        };
+        let text = format!("{source:?} {source:#?}");
+        assert!(text.contains("***") && text.contains("li") && !text.contains("sesame"), "{text}");
+    }
 
     #[test]
     fn memory_and_disk_of_this_machine_can_be_read() {

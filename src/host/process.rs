@@ -8,6 +8,7 @@
 //! INVARIANT: no call here runs a shell; arguments are handed over one by one.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -25,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// The longest line that is streamed; the rest of it is cut.
 const LINE: usize = 2_000;
 
-/// A command to run.
-#[derive(Debug, Clone)]
+/// A command to run. Its `Debug` shows neither arguments nor values: either may hold a secret.
+#[derive(Clone)]
 pub struct Spec {
     program: OsString,
     args: Vec<OsString>,
@@ -36,6 +37,17 @@ pub struct Spec {
     limit: Duration,
     lines: Option<mpsc::Sender<String>>,
     priority: Priority,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set: Vec<_> = self.set.iter().map(|(key, _)| key).collect();
+        f.debug_struct("Spec")
+            .field("program", &self.program)
+            .field("folder", &self.folder)
+            .field("set", &set)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How much of the machine a child may take from the others.
@@ -367,6 +379,15 @@ mod tests {
 
     fn shell(script: &str, limit: Duration) -> Spec {
         Spec::new("sh", limit).args(["-c", script])
+    }
+
+    #[test]
+    fn no_argument_and_no_value_is_in_a_debug_text() {
+        let spec =
+            Spec::new("psql", Duration::from_secs(1)).arg("sesame").env("PGPASSWORD", "open");
+        let text = format!("{spec:?}");
+        assert!(text.contains("psql") && text.contains("PGPASSWORD"), "{text}");
+        assert!(!text.contains("sesame") && !text.contains("open"), "{text}");
     }
 
     #[tokio::test]

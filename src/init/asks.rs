@@ -3,6 +3,7 @@
 //! INVARIANT: whatever is chosen here is the safe side: an answer that nobody gives loses no data
 //! and does no job twice.
 
+use super::database::DatabaseGuess;
 use super::duty::{Duty, Reason};
 use super::folder::{Findings, MigrationTool};
 use super::proposal::{Ask, MigrationsGuess, Proposal, Topic};
@@ -17,6 +18,7 @@ pub(super) fn fill(
 ) {
     routes(proposal);
     migrations(proposal, stack, findings);
+    database(proposal);
     timers(proposal, findings);
     volumes(proposal);
     ports(proposal);
@@ -51,14 +53,31 @@ fn migrations(proposal: &mut Proposal, stack: &Stack, findings: &Findings) {
     let Some(service) = runner(proposal, tool) else { return };
     proposal.migrations =
         Some(MigrationsGuess { service: service.clone(), command: tool.command.to_owned() });
+    let point = match proposal.database.as_ref().is_some_and(DatabaseGuess::is_usable) {
+        true => "after a restore point".to_owned(),
+        false => format!(
+            "before the new release gets traffic; without [apps.{}.database] no restore point is \
+             made",
+            proposal.app
+        ),
+    };
     let text = format!(
         "Migrations: {} is there, no start command runs it. A deploy will run \"{}\" once, in \
-         {service}, before the new release gets traffic (without \
-         [apps.NAME.database] no restore point is made). \
-         Right?",
+         {service}, {point}. Right?",
         tool.found, tool.command
     );
     ask(proposal, Topic::Migrations, text);
+}
+
+fn database(proposal: &mut Proposal) {
+    let Some(guess) = proposal.database.as_ref().filter(|guess| !guess.is_usable()) else { return };
+    let text = format!(
+        "Database: {} is PostgreSQL, and I found no file that holds the password of {} alone (I \
+         write no secret). Where does it stand? Until [apps.{}.database] says so, no restore \
+         point is made, and only traffic can be rolled back.",
+        guess.service, guess.user, proposal.app
+    );
+    ask(proposal, Topic::Database, text);
 }
 
 /// The service whose start, or the job, that runs the migrations by itself.

@@ -95,7 +95,7 @@ fn shared(service: &Service) -> Option<Reason> {
 /// Whether a variable of another service has an address at this one: `http://backend:3001`.
 fn is_named(name: &str, stack: &Stack) -> bool {
     let others = stack.services.iter().filter(|(other, _)| *other != name);
-    let mut values = others.flat_map(|(_, other)| other.environment.values()).flatten();
+    let mut values = others.flat_map(|(_, other)| other.environment.values());
     values.any(|value| {
         value.match_indices(name).any(|(at, _)| {
             let before = value[..at].ends_with("//") || value[..at].ends_with('@') || at == 0;

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::database::PasswordGuess;
 use super::duty::Duty;
 use super::proposal::{Proposal, Topic};
 
@@ -18,6 +19,7 @@ pub fn write(proposal: &Proposal, compose_files: &[String]) -> String {
     text.probe();
     text.rollout();
     text.migrations();
+    text.database();
     text.out
 }
 
@@ -222,6 +224,37 @@ impl Text<'_> {
         self.line(format!("[apps.{}.migrations]", self.proposal.app));
         self.key("service", &quoted(&migrations.service), "");
         self.key("command", &quoted(&migrations.command), "");
+    }
+
+    /// The section, or where the password is not known, the same section as a comment.
+    fn database(&mut self) {
+        let Some(guess) = &self.proposal.database else { return };
+        let ask = self.ask(Topic::Database);
+        self.line("");
+        self.line("# The data: a restore point before each deploy that runs migrations, and");
+        self.line("# \"cutover rollback --database\", which counts what is lost and asks.");
+        let password = match &guess.password {
+            PasswordGuess::NotNeeded => None,
+            PasswordGuess::Variable { file, key } => {
+                let place = format!("{{ file = {}, key = {} }}", quoted(file), quoted(key));
+                Some(format!("password_env = {place}"))
+            }
+            PasswordGuess::File(file) => Some(format!("password_file = {}", quoted(file))),
+            PasswordGuess::Unknown => {
+                self.line(format!("# Name the file with its password, and take the # away{ask}."));
+                Some("password_file = \"secrets/db\"".to_owned())
+            }
+        };
+        let lines = [
+            format!("[apps.{}.database]", self.proposal.app),
+            format!("service = {}", quoted(&guess.service)),
+            format!("name = {}", quoted(&guess.name)),
+            format!("user = {}", quoted(&guess.user)),
+        ];
+        let mark = if guess.is_usable() { "" } else { "# " };
+        for line in lines.into_iter().chain(password) {
+            self.line(format!("{mark}{line}"));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::database::{self, PasswordGuess};
 use super::stack::Stack;
 
 /// The most that is read of one file.
@@ -40,6 +41,8 @@ pub struct Findings {
     pub dot_env: bool,
     /// Whether this host has IPv6.
     pub ipv6: bool,
+    /// Where the password of a PostgreSQL service can be read, by service.
+    pub passwords: BTreeMap<String, PasswordGuess>,
 }
 
 /// Tool, what gives it away, its command, the sign of it in a start command.
@@ -70,6 +73,7 @@ pub fn look(folder: &Path, stack: &Stack) -> Findings {
     let mut findings = Findings {
         dot_env: folder.join(".env").is_file(),
         ipv6: Path::new("/proc/net/if_inet6").exists(),
+        passwords: database::passwords(folder, stack),
         ..Findings::default()
     };
     let mut contexts: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
@@ -151,7 +155,7 @@ fn start_of(context: &Path, dockerfile: &Path) -> String {
 }
 
 /// The beginning of a file; nothing if it is not a regular one.
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     let regular = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
     let mut text = Vec::new();
     if regular && let Ok(file) = std::fs::File::open(path) {

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::around::Around;
+use super::database::{self, DatabaseGuess};
 use super::duty::{self, Duty, Reason};
 use super::folder::Findings;
 use super::ports::{self, Ports};
@@ -42,6 +43,8 @@ pub struct Proposal {
     pub networks: Vec<String>,
     /// What a deploy runs once.
     pub migrations: Option<MigrationsGuess>,
+    /// The database that is rolled back with the app.
+    pub database: Option<DatabaseGuess>,
     /// What could not be known, in the order of the numbers that the file refers to.
     pub asks: Vec<Ask>,
     /// Memory that a second copy needs, bytes.
@@ -95,6 +98,8 @@ pub enum Topic {
     Probe,
     /// Migrations.
     Migrations,
+    /// The database's password.
+    Database,
     /// Timers inside of web services.
     Timers,
     /// Volumes.
@@ -167,6 +172,7 @@ pub fn propose(
         blanks: blanks.to_vec(),
         networks: networks(stack, &duties),
         migrations: None,
+        database: database::decide(stack, &decided, findings),
         asks: Vec::new(),
         memory_need: memory(&duties, seen),
         memory_free: seen.memory_free,

@@ -12,12 +12,56 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Stack {
+    /// Files and values that services are given as files.
+    pub secrets: BTreeMap<String, Secret>,
     /// The operator's own project.
     pub name: String,
     /// The services by name.
     pub services: BTreeMap<String, Service>,
     /// The networks by their name in the file.
     pub networks: BTreeMap<String, Network>,
+}
+
+/// Variables with their values. Its `Debug` shows the names alone.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Variables(BTreeMap<String, Option<String>>);
+
+impl Variables {
+    /// The value of a variable that has one and is not blank.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_deref().filter(|value| !value.is_empty())
+    }
+
+    /// The values of all that have one.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.0.values().flatten().map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A secret of compose.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Secret {
+    /// The file on this host that holds it.
+    pub file: Option<PathBuf>,
+}
+
+/// A secret as a service has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct UsedSecret {
+    /// Its name in the file.
+    pub source: String,
+    /// Where the service finds it.
+    pub target: Option<PathBuf>,
 }
 
 /// A network.
@@ -51,7 +95,9 @@ pub struct Service {
     /// What it waits for.
     pub depends_on: BTreeMap<String, Dependency>,
     /// Variables; their values may be secrets and are never shown.
-    pub environment: BTreeMap<String, Option<String>>,
+    pub environment: Variables,
+    /// Secrets that it is given as files.
+    pub secrets: Vec<UsedSecret>,
     /// Files with variables.
     pub env_file: Vec<EnvFile>,
     /// The networks it is on.
@@ -199,6 +245,18 @@ mod tests {
 
     fn service(text: &str) -> Service {
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_values_of_variables_are_in_no_debug_text() {
+        let stack: Stack = serde_json::from_str(
+            r#"{"services": {"db": {"environment": {"DB_PASSWORD": "sesame", "EMPTY": null}}}}"#,
+        )
+        .unwrap();
+        let text = format!("{stack:?}");
+        assert!(text.contains("DB_PASSWORD") && !text.contains("sesame"), "{text}");
+        let variables = &stack.services["db"].environment;
+        assert_eq!((variables.get("DB_PASSWORD"), variables.get("EMPTY")), (Some("sesame"), None));
     }
 
     #[test]

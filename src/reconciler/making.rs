@@ -86,6 +86,7 @@ pub(super) async fn render(
     for note in &stack.notes {
         say(reports, LineLevel::Note, "note", note.clone()).await;
     }
+    preflight::room(settings, &docker(settings).await?, &stack, work, reports).await?;
     work.made.stack = Some(stack);
     let named = match &work.made.commit {
         Some(commit) => format!("{release} = {} \"{}\"", short(&commit.id), commit.subject),
@@ -140,15 +141,9 @@ fn refuse_rejected(
 }
 
 /// Builds, pulls and pins; from here on the release is on record.
-pub(super) async fn images(
-    settings: &StackSettings,
-    release: ReleaseId,
-    work: &mut Work,
-    reports: &mpsc::Sender<Report>,
-) -> Text {
+pub(super) async fn images(settings: &StackSettings, release: ReleaseId, work: &mut Work) -> Text {
     let docker = docker(settings).await?;
     let stack = made(work)?.clone();
-    preflight::room(settings, &docker, &stack, work, reports).await?;
     let folder = release_folder(settings, release);
     let built = bring(settings, &docker, &stack, release).await?;
     let ids = stack::resolve_images(&docker, &stack).await.map_err(text)?;

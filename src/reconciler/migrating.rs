@@ -2,7 +2,7 @@
 //!
 //! The rows of the known migration tables are read inside the shared database's own container, best
 //! effort: what cannot be read is not known, and nothing fails for it. Rows are named, never taken
-//! back: a rollback moves traffic, not data.
+//! back one by one: data goes back as a whole, by a restore (`reconciler/database`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

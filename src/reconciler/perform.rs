@@ -68,9 +68,7 @@ async fn act(
         Action::Assemble { release, color, parts } => {
             Box::pin(assembling::assemble(settings, (*release, *color), parts, work, reports)).await
         }
-        Action::Images { release } => {
-            Box::pin(making::images(settings, *release, work, reports)).await
-        }
+        Action::Images { release } => Box::pin(making::images(settings, *release, work)).await,
         Action::Clear { color, .. } => Box::pin(clear(settings, *color, work)).await,
         Action::Share { color } => Box::pin(share(settings, *color, work)).await,
         Action::Point { release } => {

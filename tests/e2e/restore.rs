@@ -19,6 +19,8 @@ fn rollback_with_the_database_from_the_restore_point_fails_no_request() {
     let ran = shop.run(&["rollback", "--database", "--max-loss", "1000000"]).succeeded();
     ran.clone().says(&["1/4 dump", "2/4 copy", "3/4 exchange", "exchanged.", "0 failed", "DONE"]);
     ran.clone().says(&["4/4 check", "integrity 1 of 1"]);
+    let said = ran.printed.both();
+    assert!(said.rfind("3/4 exchange") < said.find("4/4 check"), "the lines are in order:\n{said}");
     load.wait_for(400);
     let records = load.stop();
     records.assert_none_failed();

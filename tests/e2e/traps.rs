@@ -70,12 +70,12 @@ impl Case {
     }
 }
 
-/// A deploy that is refused before it starts anything: exit 1, all of these words, no change.
+/// A deploy that is refused before it starts anything: exit 4, all of these words, no change.
 fn check_refused(name: &str, more: &str, words: &[&str]) {
     let case = Case::new(name, more);
     let before = engine::belongings(&case.stack.project);
     let ran = case.deploy();
-    assert_eq!(ran.printed.code, 1, "{name}: {}", ran.printed.both());
+    assert_eq!(ran.printed.code, 4, "{name}: {}", ran.printed.both());
     ran.says(words);
     assert_eq!(engine::belongings(&case.stack.project), before, "{name} left something behind");
 }

@@ -57,7 +57,7 @@ fn the_shop_is_read_as_its_operator_would_explain_it() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     };
-    put(".env", "A=1");
+    put(".env", "A=1\nDB_PASSWORD=hunter2\n");
     put("backend/prisma/migrations/20261101_init/migration.sql", "select 1");
     put("backend/package.json", r#"{ "dependencies": { "node-cron": "^3.0.0" } }"#);
     put("backend/Dockerfile", "FROM node\nCMD [\"node\", \"server.js\"]\n");

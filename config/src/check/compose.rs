@@ -152,8 +152,10 @@ fn ports(raw: &Keyed<PortClass>, sink: &mut Sink) -> BTreeMap<PortKey, PortClass
                 ports.insert(key, entry.item.value);
             }
             Err(reason) => {
-                sink.wrong(&entry.name.place, reason)
-                    .hint("write it like \"9229\" = \"drop\", \"5353/udp\" or \"backend:9229\"");
+                sink.wrong(&entry.name.place, reason).hint(
+                    "write it like \"9229\" = \"drop\"; other names are \"5353/udp\" and \
+                         \"backend:9229\"",
+                );
             }
         }
     }

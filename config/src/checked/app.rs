@@ -421,7 +421,7 @@ impl StatusRange {
 pub struct Rollout {
     /// The steps, their weights rising, all below 100 %; at least one.
     pub steps: Vec<RolloutStep>,
-    /// The most failures a release may show; has no effect in this version.
+    /// The share of failures that an adoption puts up with; releases are not judged by it yet.
     pub max_error_rate: Weight,
 }
 

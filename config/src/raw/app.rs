@@ -157,7 +157,8 @@ section! {
     RawRollout {
         /// Rising weights, all below 100 %. Default: 1 %, 5 %, 25 %, 50 %.
         steps: Vec<At<RawStep>>,
-        /// Accepted, has no effect in this version. Default: 2%.
+        /// The share of requests that may fail by the app's own doing while `adopt` compares.
+        /// Default: 2%.
         max_error_rate: Share,
     }
 }
@@ -171,6 +172,7 @@ section! {
         /// Accepted, has no effect in this version. Default: 1m.
         soak: Span,
     }
+    list: "[{ weight = \"1%\" }, { weight = \"25%\" }]";
 }
 
 section! {

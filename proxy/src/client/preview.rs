@@ -4,6 +4,8 @@
 //! in the query `cutover-preview` of a link, which sets the cookie and goes to the clean address.
 //! Invariant: a token is good for the app that it was made for only, and never after its expiry.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -53,13 +55,19 @@ pub(super) fn cookie(headers: &HeaderMap, keys: &Keys, app: &AppName) -> Option<
     cookie::values(headers, COOKIE_NAME).find_map(|token| verify(keys, app, token))
 }
 
-/// A preview link that was followed.
-#[derive(Debug)]
+/// A preview link that was followed. Its `Debug` does not show the token.
 pub(crate) struct Preview {
     /// The token, if it is good.
     token: Option<String>,
     /// The same address without the token.
     clean: String,
+}
+
+impl fmt::Debug for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_some() { "***" } else { "none" };
+        f.debug_struct("Preview").field("token", &token).field("clean", &self.clean).finish()
+    }
 }
 
 /// Whether the request follows a preview link.
@@ -79,6 +87,20 @@ pub(super) fn link(parts: &Parts, keys: &Keys, app: &AppName) -> Option<Preview>
         token: verify(keys, app, token).map(|_| token.to_owned()),
         clean: format!("/{path}{mark}{}", rest.join("&")),
     })
+}
+
+/// A request's target as it may be written down: a token in it is `***`, valid or not.
+pub(crate) fn without_token(target: &str) -> Cow<'_, str> {
+    let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
+    if !query.contains(PREVIEW_PARAMETER) {
+        return Cow::Borrowed(target);
+    }
+    let masked = |part: &str| match part.split_once('=') {
+        Some((PREVIEW_PARAMETER, _)) => format!("{PREVIEW_PARAMETER}=***"),
+        _ => part.to_owned(),
+    };
+    let parts: Vec<String> = query.split('&').map(masked).collect();
+    Cow::Owned(format!("{path}?{}", parts.join("&")))
 }
 
 impl Preview {
@@ -107,6 +129,19 @@ mod tests {
 
     fn app(name: &str) -> AppName {
         AppName::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_never_written_down() {
+        let kept = |target| without_token(target).into_owned();
+        assert_eq!(kept("/a?cutover-preview=green.9.x&b=1"), "/a?cutover-preview=***&b=1");
+        assert_eq!(
+            kept("/?b=1&cutover-preview=x&cutover-preview=y"),
+            "/?b=1&cutover-preview=***&cutover-preview=***"
+        );
+        assert_eq!(kept("/?cutover-preview"), "/?cutover-preview");
+        assert_eq!(kept("/cutover-preview=x?b=c"), "/cutover-preview=x?b=c");
+        assert!(matches!(without_token("/a?b=c"), Cow::Borrowed("/a?b=c")));
     }
 
     #[test]

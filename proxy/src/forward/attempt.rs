@@ -36,6 +36,9 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(crate) struct Answered {
     pub(crate) response: Response<Incoming>,
     pub(crate) lent: Lent,
+    /// When the request was written and when the head of its answer was read, by the worker's
+    /// clock; 0 where it was not seen.
+    pub(crate) times: (u64, u64),
     /// Between two pieces of the body.
     pub(crate) limit: Duration,
 }
@@ -93,9 +96,9 @@ pub(crate) async fn ask(
         let answered = send(inbound, &mut connection, request, progress.as_deref(), asked).await;
         inbound.watch.disarm(Stage::Answer);
         match answered {
-            Ok(response) => {
+            Ok((response, times)) => {
                 let lent = Lent { connection, load, upload: progress };
-                return Ok(Answered { response, lent, limit: deadlines.progress });
+                return Ok(Answered { response, lent, times, limit: deadlines.progress });
             }
             Err(failure) => {
                 let next = failure.next(connection.used, replay, &upstream, worker.index);
@@ -129,7 +132,7 @@ async fn fresh(
     let worker = &inbound.worker;
     let header_bytes = worker.settings().limits.header_bytes;
     // Boxed: it is rare, and would make every request's future larger.
-    match Box::pin(connect(endpoint.address, deadline, header_bytes)).await {
+    match Box::pin(connect(endpoint.address, deadline, header_bytes, worker.began())).await {
         Ok(connection) => {
             endpoint.reached(worker.index);
             Ok(connection)
@@ -212,7 +215,7 @@ async fn send(
     request: Request<Upload>,
     progress: Option<&Progress>,
     asked: &Asked,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<(Response<Incoming>, (u64, u64)), Failure> {
     let first = connection.begin();
     let mut answer = pin!(connection.sender.try_send_request(request));
     let watch: &Watch = &inbound.watch;
@@ -226,7 +229,10 @@ async fn send(
     .await
     .map_err(Failure::new)?;
     match answered {
-        Ok(response) => check(response, asked).map_err(Failure::new),
+        Ok(response) => {
+            let times = first.answered();
+            check(response, asked).map(|response| (response, times)).map_err(Failure::new)
+        }
         Err(error) => Err(judge(error, &first, progress)),
     }
 }

@@ -230,7 +230,7 @@ impl Answer {
 
 /// Streams the upstream's answer.
 pub(crate) fn stream(mut exchange: Exchange, answered: Answered) -> Response<Answer> {
-    let Answered { response, lent, limit } = answered;
+    let Answered { response, lent, limit, .. } = answered;
     let (parts, incoming) = response.into_parts();
     if incoming.is_end_stream() {
         give_back(lent, &exchange);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cutover_model::Role;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
@@ -14,7 +14,7 @@ use crate::client::{Choice, Visitor};
 use crate::error::Fault;
 use crate::message::{Class, Outcome, Routed};
 use crate::signals::AccessRecord;
-use crate::worker::inbound::Inbound;
+use crate::worker::inbound::{Inbound, Stay};
 use crate::worker::lease::Lease;
 use crate::worker::watch::Stage;
 
@@ -37,6 +37,9 @@ pub(crate) struct Exchange {
     /// Only where there is an access log.
     host: Option<HeaderValue>,
     started: Instant,
+    /// When the read ended that brought the end of the head, by the worker's clock; 0: not known,
+    /// or the request waited for something that is not of our making.
+    read: u64,
     pub(crate) request_id: HeaderValue,
     pub(crate) visitor: Visitor,
     routed: Option<Way>,
@@ -57,13 +60,18 @@ struct Way {
 impl Exchange {
     pub(crate) fn begin<B>(inbound: &Arc<Inbound>, request: &Request<B>) -> Self {
         inbound.watch.begin_serving();
+        let read = inbound.notes.head_was_read();
         let logged = inbound.worker.settings().access_log.is_some();
         Self {
             inbound: inbound.clone(),
             method: request.method().clone(),
             uri: request.uri().clone(),
             host: request.headers().get(http::header::HOST).filter(|_| logged).cloned(),
-            started: Instant::now(),
+            started: match read {
+                0 => Instant::now(),
+                read => inbound.worker.began() + Duration::from_nanos(read),
+            },
+            read,
             request_id: request_id(request.headers().get("x-request-id")),
             visitor: Visitor { ip: inbound.peer.ip() },
             routed: None,
@@ -112,6 +120,24 @@ impl Exchange {
         self.latency_us = self.elapsed_us();
     }
 
+    /// It waited at a gate: that time is not the proxy's own.
+    pub(crate) fn waited(&mut self) {
+        self.read = 0;
+    }
+
+    /// The answer goes to the client now: its first write tells how long the request was with us.
+    /// `times`: when it was written to the upstream, and when the answer's head was read.
+    pub(crate) fn leads_to_client(&self, (sent, answered): (u64, u64)) {
+        // A second attempt is time that the first endpoint took.
+        if self.read == 0 || sent < self.read || answered < sent || self.attempts != 1 {
+            return;
+        }
+        if let Some(way) = &self.routed {
+            let stay = Stay { before: sent - self.read, answered };
+            self.inbound.notes.leave(stay, way.lease.spot());
+        }
+    }
+
     /// When the head was parsed, by the wall clock.
     fn at_ms(&self) -> i64 {
         let began = SystemTime::now().checked_sub(self.started.elapsed());
@@ -156,6 +182,8 @@ impl Exchange {
         self.latency_us = latency;
         self.count(class, status, latency);
         self.inbound.worker.log(|| self.access(class));
+        // What was read before the answer was there is the head of no later request.
+        self.inbound.notes.head_was_read();
         let watch = &self.inbound.watch;
         watch.release();
         watch.end_serving();
@@ -195,6 +223,7 @@ impl Exchange {
         let way = self.routed.as_ref();
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let target = self.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = crate::client::without_token(target);
         AccessRecord {
             at_ms: self.at_ms(),
             generation: match way {
@@ -210,7 +239,7 @@ impl Exchange {
             status: self.status,
             method: cut(self.method.as_str(), METHOD).to_owned(),
             host: cut(host, PATH).to_owned(),
-            target: cut(target, TARGET).to_owned(),
+            target: cut(&target, TARGET).to_owned(),
             client: self.visitor.ip,
             request_id: self.request_id().to_owned(),
             latency_us: self.latency_us,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cutover_model::{AppName, Color, ReleaseId};
 
-use crate::message::{Class, Count, LATENCY_BOUNDS_US, Routed};
+use crate::message::{Added, Class, Count, LATENCY_BOUNDS_US, Routed};
 
 /// Counts of one (app, color, release).
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Series {
 struct Cell {
     slot: [Tally; Class::ALL.len()],
     forced: [Tally; Class::ALL.len()],
+    stays: AtomicU64,
+    stays_ns: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +52,29 @@ impl Series {
         tally.requests.fetch_add(1, Ordering::Relaxed);
         tally.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         tally.sum_us.fetch_add(latency_us, Ordering::Relaxed);
+    }
+
+    /// One request was with us for so long.
+    pub(crate) fn stayed(&self, worker: usize, ns: u64) {
+        if let Some(cell) = self.cells.get(worker) {
+            cell.stays.fetch_add(1, Ordering::Relaxed);
+            cell.stays_ns.fetch_add(ns, Ordering::Relaxed);
+        }
+    }
+
+    /// What the proxy added to the requests of this color; `None`: nothing was measured yet.
+    pub(crate) fn added(&self) -> Option<Added> {
+        let sum = |of: fn(&Cell) -> &AtomicU64| -> u64 {
+            self.cells.iter().map(|cell| of(cell).load(Ordering::Relaxed)).sum()
+        };
+        let (requests, sum_ns) = (sum(|cell| &cell.stays), sum(|cell| &cell.stays_ns));
+        (requests > 0).then(|| Added {
+            app: self.app.clone(),
+            color: self.color,
+            release: self.release,
+            requests,
+            sum_ns,
+        })
     }
 
     /// One row for each class and way that has any.
@@ -116,5 +141,16 @@ mod tests {
         assert_eq!(rows[0].latency[..2], [1, 2]);
         assert_eq!(rows[0].latency[13..], [2, 3]);
         assert_eq!((rows[1].class, rows[1].routed), (Class::Reset, Routed::Forced));
+    }
+
+    #[test]
+    fn the_time_with_us_is_summed_over_the_workers() {
+        let series = Series::new(AppName::new("shop").unwrap(), Color::Blue, None, 2);
+        assert_eq!(series.added(), None);
+        series.stayed(0, 100);
+        series.stayed(1, 20);
+        series.stayed(2, 7);
+        let added = series.added().unwrap();
+        assert_eq!((added.requests, added.sum_ns), (2, 120));
     }
 }

@@ -7,9 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use crate::forward::Upload;
+use crate::worker::since;
 
 /// A connection with nothing or one request on it.
 #[derive(Debug)]
@@ -29,13 +30,21 @@ pub(crate) struct Connection {
     pub(crate) used: bool,
 }
 
-/// What the socket's side tells the request's side.
-#[derive(Debug, Default)]
+/// What the socket's side tells the request's side. Times are those of `worker::since(began)`.
+#[derive(Debug)]
 struct State {
     /// Reads that ended since the request was handed over.
     reads: AtomicU32,
     /// A write failed: nothing that was "written" since has arrived.
     broken: AtomicBool,
+    /// From when times count.
+    began: Instant,
+    /// When the first bytes of the request were written; 0: not yet.
+    sent: AtomicU64,
+    /// When the last read ended; stands still once the head of the answer is there.
+    read: AtomicU64,
+    /// The head of the answer is still awaited.
+    awaits: AtomicBool,
 }
 
 impl Drop for Connection {
@@ -56,22 +65,33 @@ impl Connection {
     /// Begins to watch for the first byte of an answer.
     pub(crate) fn begin(&self) -> FirstByte {
         self.state.reads.store(0, Ordering::Relaxed);
+        self.state.sent.store(0, Ordering::Relaxed);
+        self.state.read.store(0, Ordering::Relaxed);
+        self.state.awaits.store(true, Ordering::Relaxed);
         FirstByte(self.state.clone())
     }
 }
 
-/// Tells whether a connection that broke had begun to answer.
+/// Tells whether a connection that broke had begun to answer, and when one that did not was asked
+/// and answered.
 #[derive(Debug)]
 pub(crate) struct FirstByte(Arc<State>);
 
 impl FirstByte {
+    /// The head of the answer is there: when the request was written, and when the read ended that
+    /// brought the end of the head; 0 where it was not seen.
+    pub(crate) fn answered(&self) -> (u64, u64) {
+        self.0.awaits.store(false, Ordering::Relaxed);
+        (self.0.sent.load(Ordering::Relaxed), self.0.read.load(Ordering::Relaxed))
+    }
+
     /// One read ended at most: that was the end or the error, so no byte came.
     pub(crate) fn came(&self) -> bool {
         self.0.reads.load(Ordering::Relaxed) > 1
     }
 }
 
-/// Connects within the deadline.
+/// Connects within the deadline; `began` is the worker's beginning, by which times are noted.
 ///
 /// # Errors
 /// What the kernel says, or `TimedOut`.
@@ -79,10 +99,18 @@ pub(crate) async fn connect(
     address: SocketAddr,
     deadline: Duration,
     header_bytes: usize,
+    began: Instant,
 ) -> io::Result<Connection> {
     let stream = tokio::time::timeout(deadline, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    let state = Arc::new(State::default());
+    let state = Arc::new(State {
+        reads: AtomicU32::new(0),
+        broken: AtomicBool::new(false),
+        began,
+        sent: AtomicU64::new(0),
+        read: AtomicU64::new(0),
+        awaits: AtomicBool::new(false),
+    });
     let io = UpstreamIo { inner: TokioIo::new(stream), state: state.clone() };
     let (sender, connection) = http1::Builder::new()
         .max_header_size(header_bytes)
@@ -118,7 +146,12 @@ impl UpstreamIo {
                 self.state.broken.store(true, Ordering::Relaxed);
                 Poll::Ready(Ok(offered))
             }
-            polled => polled,
+            polled => {
+                if polled.is_ready() && self.state.sent.load(Ordering::Relaxed) == 0 {
+                    self.state.sent.store(since(self.state.began), Ordering::Relaxed);
+                }
+                polled
+            }
         }
     }
 }
@@ -132,6 +165,9 @@ impl Read for UpstreamIo {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_ready() {
             self.state.reads.fetch_add(1, Ordering::Relaxed);
+            if self.state.awaits.load(Ordering::Relaxed) {
+                self.state.read.store(since(self.state.began), Ordering::Relaxed);
+            }
         }
         polled
     }

@@ -8,11 +8,11 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use cutover_model::{AppName, Color};
+use cutover_model::{AppName, Color, Generation};
 use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::framing::Scanner;
+use super::lease::Spot;
 use super::watch::{Stage, Watch};
 use super::{Place, Worker};
 use crate::forward::forward;
@@ -77,6 +78,24 @@ pub(crate) struct Notes {
     /// The number of the first head that must not be served; 0: none.
     bad: AtomicU64,
     why: OnceLock<&'static str>,
+    /// When the last read ended, by the worker's clock; 0: nothing came since a request was done.
+    read: AtomicU64,
+    /// The stay of the request whose answer is about to be written; `answered` 0: none.
+    before: AtomicU64,
+    answered: AtomicU64,
+    /// Whose it is: a [`Spot`] in pieces, since the lease is gone by then.
+    generation: AtomicU64,
+    place: AtomicUsize,
+    is_green: AtomicBool,
+}
+
+/// How long a request was with us, as far as it is known before its answer is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stay {
+    /// From the end of its head to its first byte on the upstream's socket, nanoseconds.
+    pub(crate) before: u64,
+    /// When the head of its answer was read, by the worker's clock.
+    pub(crate) answered: u64,
 }
 
 impl Notes {
@@ -90,6 +109,34 @@ impl Notes {
     /// Whether a head was scanned that was not handed to `forward` yet.
     fn is_before(&self, heads: u64) -> bool {
         self.served.load(Ordering::Relaxed) < heads
+    }
+
+    /// When the read ended that brought the head which is served now; asked once for each head.
+    pub(crate) fn head_was_read(&self) -> u64 {
+        self.read.swap(0, Ordering::Relaxed)
+    }
+
+    /// An answer leaves: its first write ends the stay.
+    pub(crate) fn leave(&self, stay: Stay, spot: Spot) {
+        self.before.store(stay.before, Ordering::Relaxed);
+        self.generation.store(spot.generation.0, Ordering::Relaxed);
+        self.place.store(spot.place, Ordering::Relaxed);
+        self.is_green.store(spot.color == Color::Green, Ordering::Relaxed);
+        self.answered.store(stay.answered, Ordering::Relaxed);
+    }
+
+    /// The stay that the write which has just been tried ends.
+    fn left(&self) -> Option<(Stay, Spot)> {
+        let answered = self.answered.load(Ordering::Relaxed);
+        if answered == 0 {
+            return None;
+        }
+        self.answered.store(0, Ordering::Relaxed);
+        let color = if self.is_green.load(Ordering::Relaxed) { Color::Green } else { Color::Blue };
+        let stay = Stay { before: self.before.load(Ordering::Relaxed), answered };
+        let generation = Generation(self.generation.load(Ordering::Relaxed));
+        let place = self.place.load(Ordering::Relaxed);
+        Some((stay, Spot { generation, place, color }))
     }
 
     fn refuse(&self, number: u64, why: &'static str) {
@@ -254,6 +301,14 @@ impl ClientIo {
 
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let watch = &self.inbound.watch;
+        // A client that takes nothing now makes the rest of the stay its own.
+        if let Some((stay, spot)) = self.inbound.notes.left()
+            && polled.is_ready()
+        {
+            let worker = &self.inbound.worker;
+            let after = worker.now_ns().saturating_sub(stay.answered);
+            worker.stayed(spot, stay.before + after);
+        }
         if polled.is_pending() {
             if watch.has_fired(Stage::Write) {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
@@ -294,6 +349,8 @@ impl Read for ClientIo {
             if read.filled().is_empty() {
                 return this.poll_end();
             }
+            let notes = &this.inbound.notes;
+            notes.read.store(this.inbound.worker.now_ns(), Ordering::Relaxed);
             this.look(read.filled());
             buf.put_slice(read.filled());
             Poll::Ready(Ok(()))

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cutover_model::Color;
+use cutover_model::{Color, Generation};
 
 use super::{Local, Worker};
 use crate::table::{AppTable, ColorTable, Kind, RouteTable};
@@ -20,6 +20,14 @@ pub(crate) struct Lease {
     pub(crate) route: usize,
     pub(crate) color: Color,
     kind: Kind,
+}
+
+/// A color of an app in one table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot {
+    pub(crate) generation: Generation,
+    pub(crate) place: usize,
+    pub(crate) color: Color,
 }
 
 impl Lease {
@@ -58,6 +66,11 @@ impl Lease {
 
     pub(crate) fn id(&self) -> u64 {
         self.color_table().leases.id
+    }
+
+    /// Where the counts of its color are found again, without holding on to it.
+    pub(crate) fn spot(&self) -> Spot {
+        Spot { generation: self.local.table.generation, place: self.place, color: self.color }
     }
 
     /// The request has become a tunnel.

@@ -17,6 +17,7 @@ mod pages;
 mod pooling;
 mod ports;
 mod routing;
+mod signals;
 mod streaming;
 mod switching;
 mod tunnels;

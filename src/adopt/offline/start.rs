@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -70,6 +71,34 @@ pub async fn start(how: &Start) -> Result<Started, OfflineError> {
         .map_err(|error| failed(format!("{}: {error}", how.program.display())))?;
     answers(how, Some(&mut child)).await?;
     Ok(Started::Directly { pid: child.id() })
+}
+
+/// Stops a daemon that [`start`] has started, and waits until it has ended.
+///
+/// # Errors
+/// [`OfflineError::Stop`] when it cannot be told, or goes on.
+pub async fn stop(by: &Started, socket: &Path, limit: Duration) -> Result<(), OfflineError> {
+    let pid = match by {
+        Started::Systemd => {
+            return systemctl(&["stop", UNIT]).await.map_err(OfflineError::Stop);
+        }
+        Started::Directly { pid } => pid.and_then(|pid| i32::try_from(pid).ok()),
+    };
+    let pid = pid.and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| OfflineError::Stop("its process is not known".to_owned()))?;
+    rustix::process::kill_process(pid, Signal::TERM)
+        .map_err(|error| OfflineError::Stop(error.to_string()))?;
+    let end = Instant::now() + limit;
+    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    while UnixStream::connect(socket).await.is_ok() {
+        if Instant::now() >= end {
+            let seconds = limit.as_secs();
+            let text = format!("process {} goes on after {seconds} s", pid.as_raw_nonzero());
+            return Err(OfflineError::Stop(text));
+        }
+        beat.tick().await;
+    }
+    Ok(())
 }
 
 /// Whether systemd runs this machine and knows the unit.
@@ -150,8 +179,12 @@ mod tests {
         let Started::Directly { pid: Some(pid) } = start(&how).await.unwrap() else {
             panic!("systemd does not know the unit here")
         };
+        let by = Started::Directly { pid: Some(pid) };
+        let short = Duration::from_millis(50);
+        let goes_on = stop(&by, &how.socket, short).await.unwrap_err().to_string();
+        assert!(goes_on.contains(&pid.to_string()), "{goes_on}");
         drop(listener);
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process_group(pid, Signal::KILL).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use crate::api::wire::{Adopt, Plan};
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::follow::{Wait, carry_out};
-use crate::cli::offline;
+use crate::cli::offline::{self, Begun};
 use crate::cli::planned::Planned;
 use crate::cli::session::Session;
 use crate::client::{Client, ClientError};
@@ -40,15 +40,23 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     let client = session.daemon()?;
     let compare_ms = u64::from(args.compare) * 1_000;
     let path = session.path(&format!("adopt?compare_ms={compare_ms}"));
-    let plan = match client.get::<Plan>(&path).await {
-        Err(ClientError::NoDaemon { .. }) if !args.planned.dry_run => {
-            started(session, &client).await?;
-            client.get(&path).await?
+    let mut begun = None;
+    let mut plan = client.get::<Plan>(&path).await;
+    if matches!(plan, Err(ClientError::NoDaemon { .. })) && !args.planned.dry_run {
+        begun = Some(started(session, &client).await?);
+        plan = client.get(&path).await;
+    }
+    // A daemon that was started for nothing does not stay.
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            stop_again(session, begun).await;
+            return Err(error.into());
         }
-        other => other?,
     };
     session.out.value(&plan);
     if let Some(exit) = args.planned.show(session, &plan.text) {
+        stop_again(session, begun).await;
         return Ok(exit);
     }
     let body = Adopt { compare_ms: Some(compare_ms) };
@@ -56,8 +64,14 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
 }
 
 /// Starts the daemon: it takes no port that somebody else holds, so nothing changes for clients.
-async fn started(session: &Session, client: &Client) -> Result<(), CliError> {
+async fn started(session: &Session, client: &Client) -> Result<Begun, CliError> {
     session.out.talk("No daemon runs: starting it. It takes no traffic yet.");
     let file = offline::file(session);
     offline::start(session, &file, client.socket(), Duration::from_secs(30)).await
+}
+
+async fn stop_again(session: &Session, begun: Option<Begun>) {
+    if let Some(begun) = begun {
+        offline::stop_again(session, begun).await;
+    }
 }

@@ -102,7 +102,8 @@ pub(super) fn name(side: &Side) -> String {
 }
 
 /// The last lines of a command that ended well: what was not done, how to take it back, what next.
-pub(in crate::cli) fn last_lines(done: &Done) -> String {
+/// `left`: what the daemon knows of the data that stays.
+pub(in crate::cli) fn last_lines(done: &Done, left: Option<&str>) -> String {
     let operation = done.operation;
     let standby = match done.standby.release {
         Some(release) => release.to_string(),
@@ -110,10 +111,10 @@ pub(in crate::cli) fn last_lines(done: &Done) -> String {
     };
     match done.what.as_str() {
         "rollback" | "abort" => format!(
-            "NOT rolled back: the database, volumes, and what was sent to others. Only traffic \
-             moved.\n\
+            "{}\n\
              Undo this:  cutover undo {operation}          \
-             Say why, any time:  cutover note {operation} \"...\""
+             Say why, any time:  cutover note {operation} \"...\"",
+            not_rolled_back(done, left)
         ),
         "adopt" => "From now on \"cutover deploy\" replaces \"docker compose up\".\n\
                     Next:  cutover deploy          Way back:  cutover leave"
@@ -130,6 +131,21 @@ pub(in crate::cli) fn last_lines(done: &Done) -> String {
                 "Next:  cutover next ({next})    all at once: cutover promote    \
                  back: cutover rollback"
             )
+        }
+    }
+}
+
+/// What no rollback of traffic takes back, and what it would take to do so.
+fn not_rolled_back(done: &Done, left: Option<&str>) -> String {
+    let left = left.map_or(String::new(), |left| format!(" {left}."));
+    match done.has_database {
+        true => format!(
+            "NOT rolled back: the database.{left}\n  \
+             what would it cost?    cutover rollback --database --dry-run\n  \
+             stop all writes now    cutover maintenance on"
+        ),
+        false => {
+            format!("NOT rolled back: the database, volumes, and what was sent to others.{left}")
         }
     }
 }

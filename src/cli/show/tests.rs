@@ -203,11 +203,12 @@ fn done(what: &str, serves: Side, standby: Side) -> Done {
         next_weights: Vec::new(),
         remarks: Vec::new(),
         cuts_only: false,
+        has_database: false,
     }
 }
 
 fn whole(done: &Done) -> String {
-    format!("{}\n---\n{}", first_lines(done, &Clock::utc()), last_lines(done))
+    format!("{}\n---\n{}", first_lines(done, &Clock::utc()), last_lines(done, None))
 }
 
 fn back() -> Done {
@@ -223,6 +224,14 @@ fn back() -> Done {
 #[test]
 fn rollback() {
     assert_snapshot!(whole(&back()));
+}
+
+#[test]
+fn rollback_where_the_data_could_go_back_too() {
+    let left = "r7 ran 1 migration and has written since 26 Nov 22:31";
+    let known = last_lines(&Done { has_database: true, ..back() }, Some(left));
+    let unknown = last_lines(&Done { has_database: true, ..back() }, None);
+    assert_snapshot!(format!("{known}\n---\n{unknown}\n---\n{}", last_lines(&back(), Some(left))));
 }
 
 #[test]

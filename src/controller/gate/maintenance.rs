@@ -57,6 +57,7 @@ impl App {
     ///
     /// # Errors
     /// [`Failure::Unknown`]: the page is too long, or the proxy refuses; nothing was changed.
+    /// [`Failure::NotRecorded`]: too many changes wait for the disk already.
     pub async fn close(
         self: &Arc<Self>,
         closing: Closing,
@@ -103,6 +104,10 @@ impl App {
         let started = Instant::now();
         let (durable, told) = oneshot::channel();
         let mut live = self.live();
+        // To let clients in again is never refused: they are sent away at this moment.
+        if !matches!(change, GateChange::Reopen) {
+            live.room()?;
+        }
         let before = live.state.maintenance.clone();
         let gate = Gate { app: self.name.clone(), change };
         self.shared.proxy.gate(&gate).map_err(|refused| Failure::Unknown(refused.to_string()))?;

@@ -100,7 +100,7 @@ impl App {
             Err(stop) => Err(stop),
         };
         let tally = hold.release().await;
-        result?;
+        let checked = result?;
         let text = match tally {
             Some(tally) => format!(
                 "exchanged. {} requests waited, {} at most; {} failed. Requests flow.",
@@ -111,8 +111,16 @@ impl App {
             None => "exchanged. Requests flow.".to_owned(),
         };
         self.say(Some(operation), LineLevel::Step, "3/4 exchange", text);
+        self.say_checked(operation, checked);
         tracing::info!(%operation, "the names were exchanged");
         Ok(())
+    }
+
+    /// The check was made while requests waited; it is told after the exchange that it belongs to.
+    fn say_checked(&self, operation: OperationId, checked: Option<String>) {
+        if let Some(text) = checked {
+            self.say(Some(operation), LineLevel::Step, "4/4 check", text);
+        }
     }
 
     /// Everything between the hold and the exchange; the rows that are lost by it.
@@ -183,14 +191,17 @@ impl App {
         plan: &RestorePlan,
         database: &Database,
         (writes, hold, until): (Option<u64>, &HoldGuard, Instant),
-    ) -> Result<(), Stop> {
+    ) -> Result<Option<String>, Stop> {
         self.note_open(operation).await;
         let most = left(until).max(ANSWERS_IN);
         if hold.renew(most + LEASE_GRACE).is_err() {
             tracing::warn!(%operation, "requests flow before the restored data was probed");
         }
         let opened = self.open_on(operation, plan, most).await;
-        let Err(why) = opened else { return Ok(()) };
+        let why = match opened {
+            Ok(checked) => return Ok(checked),
+            Err(why) => why,
+        };
         match self.exchange_back(operation, plan, database, (writes, Some(hold))).await {
             Ok(()) => Err(Stop::Failed(why)),
             Err(more) => Err(Stop::Stuck(format!("{why}; and {more}"))),
@@ -220,18 +231,19 @@ impl App {
         self.note(&Actor::daemon(), vec![kept]);
     }
 
-    /// Gives the release that shall serve all traffic, and probes it on the restored data.
+    /// Gives the release that shall serve all traffic, and probes it on the restored data; what the
+    /// probe said.
     async fn open_on(
         self: &Arc<Self>,
         operation: OperationId,
         plan: &RestorePlan,
         most: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<Option<String>, String> {
         let state = self.state();
         let standing = state.standing(plan.to).ok_or("the release is not on record any more")?;
         let color = standing.release.color;
         self.hand_over(operation, (plan.to, plan.from), &plan.source).await?;
-        let Some(target) = self.probe_target(color).await? else { return Ok(()) };
+        let Some(target) = self.probe_target(color).await? else { return Ok(None) };
         let mut why = "it did not answer".to_owned();
         let probing = async {
             let mut passed = 0;
@@ -249,9 +261,7 @@ impl App {
         if tokio::time::timeout(most, probing).await.is_err() {
             return Err(format!("{} does not pass its probe on the restored data: {why}", plan.to));
         }
-        let text = format!("{} answers on the restored data, {PASSES} times in a row", plan.to);
-        self.say(Some(operation), LineLevel::Step, "4/4 check", text);
-        Ok(())
+        Ok(Some(format!("{} answers on the restored data, {PASSES} times in a row", plan.to)))
     }
 
     /// The names go back: the release that shall serve does not work on the restored data, or a
@@ -312,19 +322,25 @@ impl App {
         let most = Duration::from_millis(plan.max_hold_ms);
         let hold = self.take_hold().filter(HoldGuard::is_held);
         let opened = self.open_on(operation, plan, most).await;
-        if let Err(why) = opened {
-            // Only where nobody was served on the restored data yet.
-            let Some(hold) = hold.filter(HoldGuard::is_held) else { return Err(Stop::Stuck(why)) };
-            let back = self.exchange_back(operation, plan, database, (None, Some(&hold))).await;
-            hold.release().await;
-            return Err(match back {
-                Ok(()) => Stop::Failed(why),
-                Err(more) => Stop::Stuck(format!("{why}; and {more}")),
-            });
-        }
+        let checked = match opened {
+            Ok(checked) => checked,
+            Err(why) => {
+                // Only where nobody was served on the restored data yet.
+                let Some(hold) = hold.filter(HoldGuard::is_held) else {
+                    return Err(Stop::Stuck(why));
+                };
+                let back = self.exchange_back(operation, plan, database, (None, Some(&hold))).await;
+                hold.release().await;
+                return Err(match back {
+                    Ok(()) => Stop::Failed(why),
+                    Err(more) => Stop::Stuck(format!("{why}; and {more}")),
+                });
+            }
+        };
         if let Some(hold) = hold {
             hold.release().await;
         }
+        self.say_checked(operation, checked);
         if !self.state().asides.contains_key(&operation) {
             // What is written by now counts as a difference, too; no more was lost than accepted.
             let rows = database.loss(plan).await.map_or(plan.max_loss, |loss| loss.rows());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cutover_model::{Color, LineLevel, OperationId, OperationKind, ReleaseId};
+use cutover_model::{Color, LEFT, LineLevel, OperationId, OperationKind, ReleaseId};
 
 use super::super::App;
 use crate::reconciler::{Checked, Proved, ask_once, smoke};
@@ -83,9 +83,8 @@ impl App {
         self.keep_code(operation, *from).await;
         let has_shared = self.stack().is_some_and(|stack| !stack.shared.is_empty());
         if let (true, Some(from)) = (has_shared, from) {
-            let text =
-                format!("only traffic moved: {from}'s rows and migrations stay in the database");
-            self.say(Some(operation), LineLevel::Note, "", text);
+            let text = self.what_stays(*from).await;
+            self.say(Some(operation), LineLevel::Note, LEFT, text);
         }
     }
 }

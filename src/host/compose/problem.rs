@@ -3,6 +3,15 @@
 //! Each says what is wrong, where, and what to write; all of them are found in one go. No value of
 //! a variable stands in any of them, only names.
 
+/// A name as TOML has it as a key.
+fn bare(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    match !name.is_empty() && name.chars().all(is_bare) {
+        true => name.to_owned(),
+        false => format!("{name:?}"),
+    }
+}
+
 /// One reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
@@ -42,8 +51,9 @@ pub enum ComposeProblem {
     /// A volume that nobody classified.
     #[error(
         "the volume {volume} is mounted by {uses}. With two copies: one for both, one each, or \
-         one that neither writes? Write under volumes: {key} = \"shared\", \"per-color\" \
-         (each starts with an empty one) or \"read-only\""
+         one that neither writes? Write under volumes: {} = \"shared\", \"per-color\" \
+         (each starts with an empty one) or \"read-only\"",
+        bare(key)
     )]
     UnclassifiedVolume {
         /// Its name in the file.
@@ -113,8 +123,9 @@ pub enum ComposeProblem {
     /// An external network that nobody classified.
     #[error(
         "the network {network}, used by {services}, is outside of this file. Write under \
-         networks: {network} = \"join\" (both colors join it, answering only to names of their \
-         own, such as {example}) or \"drop\""
+         networks: {} = \"join\" (both colors join it, answering only to names of their \
+         own, such as {example}) or \"drop\"",
+        bare(network)
     )]
     UnclassifiedNetwork {
         /// Its name in the file.
@@ -190,4 +201,21 @@ pub enum ComposeProblem {
         /// The key.
         key: &'static str,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_written_is_toml() {
+        let (volume, uses) = ("pg.data".to_owned(), "db".to_owned());
+        let key = volume.clone();
+        let said = ComposeProblem::UnclassifiedVolume { volume, uses, key }.to_string();
+        assert!(said.contains("Write under volumes: \"pg.data\" = \"shared\""), "{said}");
+        let (network, services, example) = ("my net".into(), "web".into(), "web-blue".into());
+        let said = ComposeProblem::UnclassifiedNetwork { network, services, example }.to_string();
+        assert!(said.contains("networks: \"my net\" = \"join\""), "{said}");
+        assert_eq!(bare("logs_2-a"), "logs_2-a");
+    }
 }

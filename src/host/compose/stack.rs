@@ -15,7 +15,9 @@ use serde_json::Value;
 use super::super::settings::VolumeClass;
 
 /// One color of an app, ready to be built, checked and started.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// Its `Debug` does not show the files: they hold what the env files hold.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColoredStack {
     /// The compose project: `<app>-<color>`.
     pub project: String,
@@ -256,6 +258,16 @@ pub enum PullPolicy {
     Missing,
     /// Not at all.
     Never,
+}
+
+impl std::fmt::Debug for ColoredStack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ColoredStack")
+            .field("project", &self.project)
+            .field("release", &self.release)
+            .field("images", &self.images)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ColoredStack {

@@ -63,6 +63,20 @@ fn problems(name: &str, settings: &StackSettings) -> String {
     }
 }
 
+#[test]
+fn what_env_files_hold_is_in_no_debug_text() {
+    let mut rendered = fixture("plain");
+    for stack in [&mut rendered.operator, &mut rendered.colored] {
+        stack["services"]["web"]["environment"]["API_TOKEN"] = Value::from("sesame-4711");
+    }
+    let mut settings = settings(&[]);
+    routed(&mut settings, "web", 80);
+    let stack = colored(&rendered, &settings, Color::Green);
+    assert!(stack.file.to_string().contains("sesame-4711"), "the stack has it");
+    let text = format!("{rendered:?} {stack:?}");
+    assert!(text.contains("shop-green") && !text.contains("sesame"), "{text}");
+}
+
 /// What the operator of `fixtures/everything` writes in the end.
 fn everything() -> StackSettings {
     let mut settings = settings(&["postgres"]);

@@ -84,7 +84,7 @@ fn what_compose_says_of_a_mistake_shows_no_secret() {
         "services:\n  odd:\n    image: shop-program:latest\n    ports: [\"${API_TOKEN}:80:x\"]\n";
     case.stack.write("compose.yml", &text.replace("services:\n", odd));
     case.stack.commit("odd");
-    let ran = case.deploy().exits(1).says(&["***"]);
+    let ran = case.deploy().exits(4).says(&["***"]);
     assert!(!ran.printed.both().contains("sesame"), "{}", ran.printed.both());
     let events = case.cutover.run(&["events"]).succeeded().printed.both();
     assert!(events.contains("***") && !events.contains("sesame"), "{events}");

@@ -16,7 +16,7 @@ fn a_release_that_wants_more_memory_than_there_is_is_refused_and_the_serving_one
     case.stack.set_variables(&[("STACK_RELEASE", "two"), ("STACK_MEMORY", &twice)]);
     case.stack.commit("two");
     let before = engine::belongings(&case.stack.project);
-    let ran = case.deploy().exits(1);
+    let ran = case.deploy().exits(4);
     ran.says(&["not enough memory for a second copy", "Lower the limits", "Nothing was built"]);
     case.serves("one");
     assert_eq!(engine::belongings(&case.stack.project), before);
