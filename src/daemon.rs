@@ -8,6 +8,7 @@
 pub mod access_log;
 mod doors;
 pub mod inherit;
+pub mod log;
 pub mod opening;
 pub mod pages;
 pub mod ports;

@@ -134,19 +134,34 @@ impl Cutover {
 
     /// Runs the daemon; it takes requests when this returns.
     pub(crate) fn serve(&mut self) {
+        self.serve_logging_to(std::fs::File::create(self.path("log")).unwrap());
+    }
+
+    /// The same with another place for what it logs.
+    pub(crate) fn serve_logging_to(&mut self, log: impl Into<Stdio>) {
         let mut command = self.command(&["serve"]);
-        let log = std::fs::File::create(self.path("log")).unwrap();
         let mut child = command.stderr(log).spawn().unwrap();
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
-        let log = || std::fs::read_to_string(self.path("log")).unwrap();
+        let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
         assert!(line.contains("cutover listens on"), "{line}{}", log());
         self.daemon = Some(child);
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()
+    }
+
+    /// Waits for the end that a signal leads to: its exit code, `None` by a signal.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().unwrap();
+        let mut status = None;
+        until("the daemon ends", || {
+            status = daemon.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 
     /// Ends the daemon as a crash would.

@@ -5,6 +5,7 @@ mod admin;
 mod commands;
 mod daemon;
 mod demo;
+mod faults;
 mod full_disk;
 mod gate;
 mod init;

@@ -4,12 +4,12 @@ use std::process::Command;
 
 use crate::daemon::{Cutover, until};
 
-fn signal(cutover: &Cutover, name: &str) {
+pub(crate) fn signal(cutover: &Cutover, name: &str) {
     let pid = cutover.pid().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-fn rewrite(cutover: &Cutover, change: impl Fn(&str) -> String) {
+pub(crate) fn rewrite(cutover: &Cutover, change: impl Fn(&str) -> String) {
     let path = cutover.path("cutover.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(path, change(&text)).unwrap();
@@ -38,7 +38,7 @@ fn signals_are_listened_for_before_anything_is_begun() {
 }
 
 /// The file with the app below `/new` and nowhere else.
-fn moved(text: &str) -> String {
+pub(crate) fn moved(text: &str) -> String {
     let route = "service = \"web\"\n";
     assert!(text.contains(route), "{text}");
     text.replace(route, "service = \"web\"\npath = \"/new\"\n[apps.shop.probe]\npath = \"/new\"\n")

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use cutover_config::Paint;
 use cutover_model::Color;
-use tracing_subscriber::EnvFilter;
 
 use super::check::FILE;
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::session::Session;
 use crate::daemon::signals::Signals;
-use crate::daemon::{Daemon, Resume, ServeOptions};
+use crate::daemon::{Daemon, Resume, ServeOptions, log};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -48,7 +47,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     if !loaded.warnings.is_empty() {
         session.out.talk(loaded.warnings.render(Paint::Colored).trim_end());
     }
-    log();
+    log::start();
     let file = std::path::absolute(&file).unwrap_or(file);
     let mut config = loaded.config;
     if let Some(socket) = &session.global.socket {
@@ -69,13 +68,4 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     session.out.value(&serde_json::json!({"schema": schema, "listen": listen, "socket": socket}));
     daemon.run_until_signal(signals).await;
     Ok(Exit::Done)
-}
-
-fn log() {
-    let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    if builder.with_ansi(is_terminal).try_init().is_err() {
-        tracing::debug!("logging was set up before");
-    }
 }

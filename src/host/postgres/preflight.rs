@@ -99,6 +99,10 @@ pub async fn look(
         unfinished: Vec::new(),
         foreign: Vec::new(),
     };
+    if found.server.in_recovery || found.server.read_only {
+        // Refused for that alone: to look for claims, their place has to be made, which is a write.
+        return Ok(found);
+    }
     claims::ensure_ledger(session).await?;
     for (name, of, kind) in claims::claimed(session, &server.installation).await? {
         if kind == Kind::Candidate && of != operation {
