@@ -129,18 +129,13 @@ impl Daemon {
         proxy_settings.access_log = access_log::start(log, &troubles, &tasks, &stop);
         proxy_settings.pages = pages::or_ours(&config);
 
-        let folder = folder_of(&options.file);
         let known = |app: &AppName| Remembered {
             weight: entries.get(app).cloned(),
             endpoints: remembered.endpoints(app),
             said: remembered.said(app),
             start_on: options.start_on,
         };
-        let mut prepared = Vec::new();
-        for app in settings::apps(&config, &folder) {
-            let known = known(&app.app);
-            prepared.push(Prepared::read(app, &journal, known).await);
-        }
+        let prepared = prepare(&config, &options.file, &journal, known).await;
         let opening = opening::open(&prepared, &proxy_settings, options.inherited)?;
         proxy_settings.listen = opening.ports.listen;
         settings::first_tables(&mut proxy_settings, &prepared, &state);
@@ -307,6 +302,21 @@ fn cookie_key(state: &Path, troubles: &Troubles) -> (SigningKey, Option<String>)
             (SigningKey::from(rand::random::<[u8; 32]>()), Some(why))
         }
     }
+}
+
+/// What each app of the file serves with, as its journal says or what else is remembered of it.
+async fn prepare(
+    config: &Config,
+    file: &Path,
+    journal: &Arc<Journal>,
+    known: impl Fn(&AppName) -> Remembered,
+) -> Vec<Prepared> {
+    let mut prepared = Vec::new();
+    for app in settings::apps(config, &folder_of(file)) {
+        let known = known(&app.app);
+        prepared.push(Prepared::read(app, journal, known).await);
+    }
+    prepared
 }
 
 /// The service manager's messages are a courtesy: traffic does not wait for them.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use crate::host::docker::Notice;
 use crate::host::{Endpoint, Proof, StackSettings, prove};
-use crate::reconciler::Reconciler;
+use crate::reconciler::{ProbeTarget, Reconciler};
 
 /// How often `/proc` is asked about every endpoint.
 const PROVE: Duration = Duration::from_secs(5);
@@ -53,6 +53,27 @@ impl App {
         self.color_addresses
             .get(color)
             .ok_or_else(|| format!("{color} has no address of its own on loopback"))
+    }
+
+    /// Where the readiness probe of a color goes: through the proxy, by the color's own address.
+    pub(super) async fn probe_target(&self, color: Color) -> Result<Option<ProbeTarget>, String> {
+        let app = self.settings();
+        let settings = &app.probe;
+        let address = self.color_address(color)?;
+        let host = settings
+            .host
+            .clone()
+            .or_else(|| app.spec.routes.iter().find_map(|route| route.host.clone()));
+        Ok(Some(ProbeTarget {
+            address,
+            host,
+            path: settings.path.clone(),
+            expect: settings.expect.clone(),
+            attempts: settings.attempts,
+            passes: settings.passes,
+            interval: settings.interval,
+            timeout: settings.timeout,
+        }))
     }
 
     /// Asks Docker for a color's containers and publishes their addresses.

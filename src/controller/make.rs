@@ -19,7 +19,7 @@ use super::mailbox::Message;
 use super::{Answer, App, Failure, fresh_salt};
 use crate::host::StackSettings;
 use crate::reconciler::database::{DatabaseSettings, PointKind};
-use crate::reconciler::{Mode, ProbeTarget, Reconciler, Report, Stopped, Work};
+use crate::reconciler::{Mode, Reconciler, Report, Stopped, Work};
 
 /// Reports that may wait for the controller: it records each within milliseconds.
 const REPORTS: usize = 64;
@@ -414,27 +414,6 @@ impl App {
         let state = self.state();
         let rejected = state.releases.values().filter(|s| s.rejected_by.is_some());
         rejected.map(|s| (s.release.id, s.release.commit.clone())).collect()
-    }
-
-    /// Where the readiness probe of a color goes: through the proxy, by the color's own address.
-    pub(super) async fn probe_target(&self, color: Color) -> Result<Option<ProbeTarget>, String> {
-        let app = self.settings();
-        let settings = &app.probe;
-        let address = self.color_address(color)?;
-        let host = settings
-            .host
-            .clone()
-            .or_else(|| app.spec.routes.iter().find_map(|route| route.host.clone()));
-        Ok(Some(ProbeTarget {
-            address,
-            host,
-            path: settings.path.clone(),
-            expect: settings.expect.clone(),
-            attempts: settings.attempts,
-            passes: settings.passes,
-            interval: settings.interval,
-            timeout: settings.timeout,
-        }))
     }
 }
 
