@@ -63,9 +63,10 @@ fn ten_rounds_of_deploy_and_rollback_fail_no_request() {
     assert_eq!(clients.len(), CLIENTS);
     ledger.agrees_with_the_journal(&fronted.cutover);
     ledger.proves(&access_log(shop), &records, |record| colors.of(record));
-    for (from, to) in spans {
-        assert_one_way(&records.sent_between(from, to));
-    }
+    // When pages are opened shifts against the rounds: not each of them has clients that show it.
+    let moved: usize =
+        spans.iter().map(|(from, to)| assert_one_way(&records.sent_between(*from, *to))).sum();
+    assert!(moved > 0, "no client with a cookie met a new release");
     assert_shares(&shares);
     untouched.is_so_still(&fronted, &records);
     eprintln!(
@@ -191,8 +192,8 @@ fn step(load: &Load, weight: u32, next: &str) -> Share {
     Share { weight, clients: first.len(), on_canary }
 }
 
-/// While the weight only rises, a client that was given the new release keeps it.
-fn assert_one_way(records: &Records) {
+/// While the weight only rises, a client that was given the new release keeps it. How many were.
+fn assert_one_way(records: &Records) -> usize {
     let mut sorted: Vec<&Record> = records.0.iter().filter(|record| record.has_cookie).collect();
     sorted.sort_by_key(|record| record.sent);
     let mut moved = HashSet::new();
@@ -203,7 +204,7 @@ fn assert_one_way(records: &Records) {
             assert!(!moved.contains(&record.client), "moved back: {record:?}");
         }
     }
-    assert!(!moved.is_empty(), "no client with a cookie met the new release");
+    moved.len()
 }
 
 fn assert_shares(shares: &[Share]) {
