@@ -239,7 +239,10 @@ fn without_a_proxy_the_old_owner_answers_if_that_is_wanted() {
     assert_rule(&net.host, &redirect(WhenDead::OldOwner));
     assert_eq!(ask(&net.client, at(HOST, PUBLIC)), "NEW");
     drop(new);
-    assert_eq!(ask(&net.client, at(HOST, PUBLIC)), "OLD");
+    // A child that another test of this process has just forked holds the closed listener until its exec.
+    let reset = |label: &String| label.contains("reset");
+    let answer = (0..20).map(|_| ask(&net.client, at(HOST, PUBLIC))).find(|label| !reset(label));
+    assert_eq!(answer.as_deref(), Some("OLD"));
 }
 
 #[test]

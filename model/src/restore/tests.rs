@@ -143,20 +143,23 @@ fn standing(release: Release) -> Standing {
     Standing { release, state, proven_at: Some(Millis(1)), rejected_by: None }
 }
 
+fn made_at(number: u64) -> Point {
+    Point {
+        release: ReleaseId(number),
+        name: format!("shop__point_r{number}"),
+        database: "shop".into(),
+        oid: NEW,
+        at: Millis(0),
+        bytes: 0,
+        took_ms: 0,
+    }
+}
+
 #[test]
 fn old_points_go_but_for_one_that_is_in_use() {
     let mut state = crate::AppState::default();
     for number in 1..=5 {
-        let made = Point {
-            release: ReleaseId(number),
-            name: format!("shop__point_r{number}"),
-            database: "shop".into(),
-            oid: NEW,
-            at: Millis(0),
-            bytes: 0,
-            took_ms: 0,
-        };
-        state.points.insert(ReleaseId(number), made);
+        state.points.insert(ReleaseId(number), made_at(number));
     }
     assert_eq!(state.old_points(3), [ReleaseId(1), ReleaseId(2)]);
     assert!(state.old_points(5).is_empty());
@@ -179,16 +182,7 @@ fn only_the_point_of_the_first_release_afterwards_has_the_data_of_a_release() {
         state.releases.insert(ReleaseId(number), made);
     }
     for number in [4, 5] {
-        let made = Point {
-            release: ReleaseId(number),
-            name: format!("shop__point_r{number}"),
-            database: "shop".into(),
-            oid: NEW,
-            at: Millis(0),
-            bytes: 0,
-            took_ms: 0,
-        };
-        state.points.insert(ReleaseId(number), made);
+        state.points.insert(ReleaseId(number), made_at(number));
     }
     let found = |to| state.point_for(ReleaseId(to)).map(|point| point.map(|p| p.release.0));
     assert_eq!(found(1), Err(ReleaseId(3)));

@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use cutover_model::{AppName, Color, Generation};
 use http::HeaderValue;
@@ -28,6 +29,8 @@ use crate::forward::forward;
 
 /// Read at once; more comes with the next read.
 const SCRATCH: usize = 64 * 1024;
+/// How long a connection on which nothing was said yet keeps a shutdown waiting.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// What a client that is too slow with a head is told.
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -78,6 +81,8 @@ pub(crate) struct Notes {
     /// The number of the first head that must not be served; 0: none.
     bad: AtomicU64,
     why: OnceLock<&'static str>,
+    /// Whether anything ever came.
+    begun: AtomicBool,
     /// When the last read ended, by the worker's clock; 0: nothing came since a request was done.
     read: AtomicU64,
     /// The stay of the request whose answer is about to be written; `answered` 0: none.
@@ -104,6 +109,11 @@ impl Notes {
         let number = self.served.fetch_add(1, Ordering::Relaxed) + 1;
         let bad = self.bad.load(Ordering::Relaxed);
         (bad != 0 && number >= bad).then(|| self.why.get().copied().unwrap_or("bad framing"))
+    }
+
+    /// Whether the client has said anything on this connection.
+    fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Whether a head was scanned that was not handed to `forward` yet.
@@ -170,6 +180,7 @@ pub(crate) async fn serve(
         notes: Arc::default(),
         _place: place,
     });
+    let notes = inbound.notes.clone();
     let io = ClientIo::new(stream, inbound.clone());
     let limits = &worker.settings().limits;
     let service = service_fn(|request| forward(inbound.clone(), request));
@@ -180,14 +191,24 @@ pub(crate) async fn serve(
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut asked_to_stop = false;
+    let (mut asked_to_stop, mut hurried) = (false, false);
     let ended = std::future::poll_fn(|cx| {
         watch.register(cx.waker());
-        if watch.is_stopping() && !asked_to_stop {
-            asked_to_stop = true;
-            connection.as_mut().graceful_shutdown();
+        loop {
+            let stops = watch.is_stopping() && !asked_to_stop;
+            if stops && notes.is_begun() {
+                asked_to_stop = true;
+                connection.as_mut().graceful_shutdown();
+            } else if stops && !hurried {
+                // Its first request may be on its way: hyper would close the connection under it.
+                hurried = true;
+                watch.arm(Stage::Head, FIRST_WORD.min(worker.settings().timeouts.first_byte));
+            }
+            let polled = connection.as_mut().poll(cx);
+            if polled.is_ready() || asked_to_stop || !(watch.is_stopping() && notes.is_begun()) {
+                return polled;
+            }
         }
-        connection.as_mut().poll(cx)
     })
     .await;
     if let Err(error) = ended {
@@ -350,6 +371,7 @@ impl Read for ClientIo {
                 return this.poll_end();
             }
             let notes = &this.inbound.notes;
+            notes.begun.store(true, Ordering::Relaxed);
             notes.read.store(this.inbound.worker.now_ns(), Ordering::Relaxed);
             this.look(read.filled());
             buf.put_slice(read.filled());

@@ -72,14 +72,13 @@ fn listeners_are_handed_to_a_successor_and_nobody_is_refused() {
     let address = first.address;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::SeqCst) {
-                    let get = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
-                    assert_eq!(Client::connect(address).ask(get).status(), 200);
-                }
-            });
-        }
+        let client = || {
+            while !stop.load(Ordering::SeqCst) {
+                let get = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+                assert_eq!(Client::connect(address).ask(get).status(), 200);
+            }
+        };
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(client)).collect();
         let mut current = first.proxy;
         for _ in 0..5 {
             let fds: Vec<OwnedFd> =
@@ -91,11 +90,8 @@ fn listeners_are_handed_to_a_successor_and_nobody_is_refused() {
             assert_eq!(runtime().block_on(old.shutdown(Duration::from_secs(10))), 0);
         }
         stop.store(true, Ordering::SeqCst);
-        until("clients have stopped", || Client::connect(address).stream.peer_addr().is_ok());
-        std::thread::scope(|inner| {
-            // Keeps serving until the clients' last request is through.
-            inner.spawn(|| std::thread::park_timeout(Duration::from_millis(200)));
-        });
+        // Serves until the clients' last request is through.
+        clients.into_iter().for_each(|client| client.join().unwrap());
         drop(current);
     });
 }
@@ -169,6 +165,25 @@ fn a_shutdown_lets_requests_finish_and_closes_idle_connections() {
     let answer = busy.answer();
     assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
     assert_eq!(stopping.join().unwrap(), 0);
+}
+
+#[test]
+fn a_shutdown_waits_a_moment_for_the_first_word_of_a_connection() {
+    let upstream = Upstream::says("ok");
+    let site = Site::of(spec("shop", &[upstream.address], &[]));
+    let (mut speaks, mut silent) = (site.client(), site.client());
+    until("both are accepted", || site.proxy.counts().connections == 2);
+    let address = site.address;
+    let began = Instant::now();
+    let stopping = std::thread::spawn(move || {
+        runtime().block_on(site.proxy.shutdown(Duration::from_secs(20)))
+    });
+    until("nobody is accepted", || std::net::TcpStream::connect(address).is_err());
+    let answer = speaks.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
+    assert!(silent.rest().is_empty());
+    assert_eq!(stopping.join().unwrap(), 0);
+    assert!(began.elapsed() < Duration::from_secs(8), "the silent one held the shutdown");
 }
 
 #[test]

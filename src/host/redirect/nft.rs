@@ -3,8 +3,11 @@
 //! Touches `inet cutover` (and the short-lived table of the check) and nothing else; the accepts in
 //! other people's tables are in `firewall`. Every function may run twice.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+use super::ruleset::KEEPING;
 use super::tool;
 use super::{RedirectError, Ruleset};
 
@@ -71,11 +74,29 @@ pub async fn observe(ruleset: &Ruleset) -> Result<Observed, RedirectError> {
     })
 }
 
+/// How long a packet that was kept from a destination NAT may take to the rule that leads it:
+/// between the two lies the host's own loopback, whose packets wait while its cores are busy.
+const IN_BETWEEN: Duration = Duration::from_millis(200);
+
 /// Removes the table; one that is not there is fine.
 ///
+/// First what keeps connections from a destination NAT, then, when nobody is between the two, what
+/// leads them. In one step, a connection that was kept and not yet led would find nobody there.
+///
 /// # Errors
-/// When `nft` refuses.
+/// When `nft` refuses; called again, it goes on.
 pub async fn remove(table: &str) -> Result<(), RedirectError> {
+    let mut kept = false;
+    for chain in KEEPING {
+        let answer = tool::run("nft", &["flush", "chain", "inet", table, chain], "").await?;
+        if !answer.good && !is_absent(&answer.talk) {
+            return Err(answer.failure());
+        }
+        kept |= answer.good;
+    }
+    if kept {
+        tokio::time::sleep(IN_BETWEEN).await;
+    }
     let answer = tool::run("nft", &["delete", "table", "inet", table], "").await?;
     if answer.good || is_absent(&answer.talk) { Ok(()) } else { Err(answer.failure()) }
 }

@@ -29,6 +29,8 @@ pub struct Ruleset {
     rules: usize,
 }
 
+/// The chains that keep a connection from a destination NAT, so that it can be led.
+pub(super) const KEEPING: [&str; 2] = ["keep_in", "keep_out"];
 /// Just before Docker's (and everybody's) destination NAT at -100.
 const KEEP_PRIORITY: i32 = -110;
 /// Just after it: a connection that was led is seen with the addresses that it really has.
@@ -66,11 +68,15 @@ impl Ruleset {
         }
         let keep_in: Vec<String> = keep.iter().map(|rule| format!("{from}{rule}")).collect();
         let mut chains = vec![
-            ("keep_in", format!("nat hook prerouting priority {}", KEEP_PRIORITY - shift), keep_in),
+            (
+                KEEPING[0],
+                format!("nat hook prerouting priority {}", KEEP_PRIORITY - shift),
+                keep_in,
+            ),
             ("steer", format!("filter hook prerouting priority {}", STEER_PRIORITY + shift), steer),
         ];
         if scope == Scope::Everyone {
-            chains.push(("keep_out", format!("nat hook output priority {KEEP_PRIORITY}"), keep));
+            chains.push((KEEPING[1], format!("nat hook output priority {KEEP_PRIORITY}"), keep));
         }
         let bare = render(&chains, "");
         let digest = hex(&Sha256::digest(format!("{table}\n{bare}"))[..8]);
