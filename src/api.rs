@@ -135,6 +135,8 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/apps/{app}/rollback", post(legs::rollback))
         .route("/v1/apps/{app}/undo", post(undo))
         .route("/v1/apps/{app}/db", get(databases::list))
+        .route("/v1/apps/{app}/migrations", get(databases::migrations))
+        .route("/v1/apps/{app}/migrations/down", post(databases::migrate_down))
         .route("/v1/apps/{app}/restore", post(restore::restore))
         .route("/v1/apps/{app}/restore/plan", post(restore::plan))
         .route("/v1/apps/{app}/operations/{operation}/continue", post(restore::go_on))
@@ -222,9 +224,10 @@ fn problem_with(
 ) -> Response {
     let status = match kind {
         wire::ProblemKind::NothingToDo => StatusCode::OK,
-        wire::ProblemKind::Refused | wire::ProblemKind::Busy | wire::ProblemKind::AsksLoss => {
-            StatusCode::CONFLICT
-        }
+        wire::ProblemKind::Refused
+        | wire::ProblemKind::Busy
+        | wire::ProblemKind::Schema
+        | wire::ProblemKind::AsksLoss => StatusCode::CONFLICT,
         wire::ProblemKind::NotFound => StatusCode::NOT_FOUND,
         wire::ProblemKind::Usage => StatusCode::BAD_REQUEST,
         wire::ProblemKind::NotPermitted => StatusCode::FORBIDDEN,

@@ -61,6 +61,7 @@ Trouble
   rollback     all traffic back to the release that proved itself, now
   undo         reverse an operation that moved traffic, or put data back
   db           the live database, and what is kept beside it
+  migrate      status: what the database has; down: the way back by down scripts
   continue     go on with an operation that waits for you
   maintenance  on: send clients away with a page; off: serve them again
   note         say why, for the record
@@ -165,6 +166,8 @@ pub enum Command {
     Maintenance(trouble::maintenance::Args),
     /// The live database, and what is kept beside it
     Db(trouble::db::Args),
+    /// What migrations the database has; the way back by down scripts
+    Migrate(trouble::migrate::Args),
     /// Go on with an operation that waits for you
     Continue(trouble::go_on::Args),
     /// Say why, for the record
@@ -243,6 +246,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Undo(args) => trouble::undo::run(session, args).await,
         Command::Maintenance(args) => trouble::maintenance::run(session, args).await,
         Command::Db(args) => trouble::db::run(session, args).await,
+        Command::Migrate(args) => trouble::migrate::run(session, args).await,
         Command::Continue(args) => trouble::go_on::run(session, args).await,
         Command::Note(args) => trouble::note::run(session, args).await,
         Command::Report(args) => trouble::report::run(session, args).await,

@@ -57,6 +57,7 @@ pub use make::DeployRequest;
 pub use ports::Carried;
 pub use remaking::Preview;
 pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
+pub use settle::{DownWay, MigrationSeen};
 
 pub use crate::reconciler::{Again, Mode, Tree};
 pub use crate::reconciler::{Checked, Leftovers};
@@ -122,6 +123,8 @@ pub struct MigrationSettings {
     pub service: cutover_model::ServiceName,
     /// The words of the command.
     pub command: Vec<String>,
+    /// The folder of migrations with their down scripts, below a release's sources.
+    pub down: Option<PathBuf>,
 }
 
 /// Everything that the apps share.

@@ -17,7 +17,9 @@ mod migrating;
 mod perform;
 mod pointing;
 mod preflight;
+mod rehearsing;
 mod tending;
+mod undoing;
 
 pub use adopting::Running;
 pub use assembling::Missing;
@@ -25,21 +27,24 @@ pub use checking::{Checked, Outcome, ProbeTarget, Proved, ask_once, smoke};
 use database::Database;
 pub use drifting::{Drift, Expected};
 pub use leftovers::{Found as Leftovers, Known};
-pub use making::Rejected;
+pub use making::{Again, Mode, Rejected, Tree};
+pub use rehearsing::Former;
 pub use tending::{Tended, Unserved, View};
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cutover_model::{
-    Action, AppName, ByColor, Color, Containers, Fact, LineLevel, Observation, OperationId, Parts,
-    Release, ReleaseId, Seen, ServiceName,
+    Action, AppName, ByColor, Color, Containers, Fact, LineLevel, Migrated, Observation,
+    OperationId, Parts, Release, ReleaseId, Seen, ServiceName,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::adopt::Published;
 use crate::host::docker::{Events, Watch};
 use crate::host::env::EnvDiff;
+use crate::host::postgres::contents::down::Down;
 use crate::host::probe::smoke::Smoke;
 use crate::host::{Endpoint, StackSettings};
 
@@ -47,35 +52,6 @@ use crate::host::{Endpoint, StackSettings};
 #[derive(Debug, Clone, Default)]
 pub struct Reconciler {
     _private: (),
-}
-
-/// Which work tree a deploy takes, and whether a release that was rolled back may come again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mode {
-    /// What of the work tree is built.
-    pub tree: Tree,
-    /// Whether the commit of a release that was rolled back may be deployed.
-    pub again: Again,
-}
-
-/// What of the operator's folder is built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Tree {
-    /// The commit.
-    #[default]
-    Commit,
-    /// The files as they lie there.
-    Dirty,
-}
-
-/// Whether a release that was rolled back may come again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Again {
-    /// It is refused.
-    #[default]
-    Refused,
-    /// A person said `--again`.
-    Allowed,
 }
 
 /// What the actions of one plan hand on to each other.
@@ -97,6 +73,10 @@ pub struct Work {
     pub rejected: Vec<(ReleaseId, Option<String>)>,
     /// The migration: service and command.
     pub migration: Option<(ServiceName, Vec<String>)>,
+    /// Where the release's migrations and their down scripts are, below its sources.
+    pub down: Option<PathBuf>,
+    /// Down scripts to run, newest migration first, and what the database had before them.
+    pub downs: (Vec<Down>, Option<Vec<String>>),
     /// The database, for a restore point and for integrity queries.
     pub database: Option<Database>,
     /// Where to probe.
@@ -107,6 +87,12 @@ pub struct Work {
     pub wrong_before: Vec<String>,
     /// The records of the releases that parts are taken from.
     pub known: BTreeMap<ReleaseId, Release>,
+    /// What served when a migration is tried, to be asked on the copy.
+    pub former: Option<Former>,
+    /// Whether clients get the maintenance page: nobody meets what a migration breaks.
+    pub is_closed: bool,
+    /// What was found out of the migration on a copy.
+    pub tried: Option<Migrated>,
     /// Whether a restore point was made.
     pub has_point: bool,
     /// Whether a singleton was started.
@@ -127,11 +113,16 @@ impl Work {
             mode: Mode::default(),
             rejected: Vec::new(),
             migration: None,
+            down: None,
+            downs: (Vec::new(), None),
             database: None,
             probe: None,
             smoke: Vec::new(),
             wrong_before: Vec::new(),
             known: BTreeMap::new(),
+            former: None,
+            is_closed: false,
+            tried: None,
             has_point: false,
             moved_singletons: false,
             made: making::Making::default(),
@@ -437,6 +428,31 @@ impl Reconciler {
     pub async fn migrated(&self, stack: &StackSettings, work: &Work) -> Vec<String> {
         let Ok(docker) = perform::docker(stack).await else { return Vec::new() };
         migrating::added(&docker, work).await.unwrap_or_default()
+    }
+
+    /// The migrations that the database has, by the tool's table; `None`: it cannot be asked.
+    pub async fn applied(&self, stack: &StackSettings, release: &Release) -> Option<Vec<String>> {
+        undoing::applied(stack, release).await
+    }
+
+    /// The down scripts that a release kept, by migration.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn down_scripts(
+        &self,
+        stack: &StackSettings,
+        release: &Release,
+    ) -> Result<BTreeMap<String, String>, String> {
+        undoing::kept(stack, release).await
+    }
+
+    /// Removes what a rehearsal that was cut off left: containers, and the copy.
+    ///
+    /// # Errors
+    /// Why Docker or the database server does not do it.
+    pub async fn end_rehearsal(&self, stack: &StackSettings, work: &Work) -> Result<(), String> {
+        rehearsing::end(stack, work).await
     }
 
     /// The operator's own project, by the releases that are there; `None`: none of them tells.

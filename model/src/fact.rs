@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::migration::Migrated;
 use crate::parts::Parts;
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
@@ -98,6 +99,11 @@ pub enum OperationKind {
         /// The release that serves on it.
         to: ReleaseId,
     },
+    /// Take a release's migrations back by its down scripts.
+    MigrateDown {
+        /// The release.
+        release: ReleaseId,
+    },
 }
 
 impl OperationKind {
@@ -111,6 +117,7 @@ impl OperationKind {
                 | Self::Deploy { .. }
                 | Self::Remake { .. }
                 | Self::Restore { .. }
+                | Self::MigrateDown { .. }
         )
     }
 
@@ -128,6 +135,7 @@ impl OperationKind {
             Self::Rollback { .. } | Self::Remake { .. } => "rollback",
             Self::Undo { .. } => "undo",
             Self::Restore { .. } => "restore",
+            Self::MigrateDown { .. } => "migrate down",
         }
     }
 }
@@ -376,6 +384,31 @@ pub enum Fact {
         /// The release before whose migration it was made.
         release: ReleaseId,
     },
+    /// A release's migrations were tried on a copy of the database.
+    MigrationTried {
+        /// What was found out; the live database was not touched.
+        migrated: Box<Migrated>,
+    },
+    /// The migration command is about to be run on the live database. Without what follows it is in
+    /// doubt, and counts as applied.
+    MigrationBegun {
+        /// The release whose migrations they are.
+        release: ReleaseId,
+    },
+    /// It was run.
+    MigrationDone {
+        /// The release.
+        release: ReleaseId,
+        /// What the database has now and had not before; empty: nothing.
+        names: Vec<String>,
+    },
+    /// The live database has a release's migrations no more.
+    MigrationUndone {
+        /// The release.
+        release: ReleaseId,
+        /// What took them back.
+        operation: OperationId,
+    },
     /// A person's words about an operation.
     Noted {
         /// The operation.
@@ -418,6 +451,10 @@ impl Fact {
             Self::AsideGone { .. } => "aside_gone",
             Self::PointMade { .. } => "point_made",
             Self::PointGone { .. } => "point_gone",
+            Self::MigrationTried { .. } => "migration_tried",
+            Self::MigrationBegun { .. } => "migration_begun",
+            Self::MigrationDone { .. } => "migration_done",
+            Self::MigrationUndone { .. } => "migration_undone",
             Self::Noted { .. } => "noted",
         }
     }
@@ -438,6 +475,7 @@ impl Fact {
             | Self::RestoreResumed { operation, .. }
             | Self::AsideKept { operation, .. }
             | Self::AsideGone { operation, .. }
+            | Self::MigrationUndone { operation, .. }
             | Self::Noted { operation, .. } => Some(*operation),
             Self::SplitChanged { operation, .. } | Self::Line { operation, .. } => *operation,
             _ => None,

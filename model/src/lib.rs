@@ -10,6 +10,7 @@ pub mod ids;
 mod last_good;
 pub mod lead;
 mod maintenance;
+pub mod migration;
 pub mod parts;
 pub mod plan;
 pub mod release;
@@ -26,6 +27,7 @@ pub use ids::{
 pub use last_good::{LastGood, MOVES_AHEAD, color_of, cut_back_by_color};
 pub use lead::{Landing, Lead, Redirect, WhenDead};
 pub use maintenance::{Closure, Maintenance};
+pub use migration::{Applied, Migrated, Works};
 pub use parts::{Images, Layers, Leg, Parts};
 pub use plan::{Action, Containers, Goal, Migration, NoPlan, Observation, Seen, plan};
 pub use release::{Measured, Release, ReleaseState, Standing};

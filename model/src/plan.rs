@@ -51,9 +51,25 @@ pub enum Action {
         /// The release whose migration follows.
         release: ReleaseId,
     },
+    /// Run the migration on a copy of the restore point first, and see what it does.
+    Rehearse {
+        /// The release whose migration it is.
+        release: ReleaseId,
+    },
     /// Run the migration command once.
     Migrate {
         /// The release whose image runs it.
+        release: ReleaseId,
+    },
+    /// Run a release's down scripts on a copy of the live database, and hold it against what was
+    /// before them.
+    TryDown {
+        /// The release whose migrations are taken back.
+        release: ReleaseId,
+    },
+    /// Run them on the live database, all or nothing.
+    TakeDown {
+        /// The release whose migrations are taken back.
         release: ReleaseId,
     },
     /// Create and start the color's containers, without singletons; run its one-shot jobs.
@@ -104,7 +120,10 @@ impl Action {
             Self::Clear { .. } => "clear",
             Self::Share { .. } => "shared",
             Self::Point { .. } => "restore point",
+            Self::Rehearse { .. } => "rehearsal",
             Self::Migrate { .. } => "migration",
+            Self::TryDown { .. } => "rehearsal",
+            Self::TakeDown { .. } => "down",
             Self::Start { .. } | Self::Revive { .. } | Self::Wake { .. } => "start",
             Self::Probe { .. } => "ready",
             Self::MoveSingletons { .. } => "singletons",
@@ -155,7 +174,7 @@ pub enum Migration {
     None,
     /// The configured command runs once; nothing is copied before.
     Once,
-    /// A restore point is made, then the configured command runs once.
+    /// A restore point is made, the command is tried on a copy of it, then it runs once.
     AfterPoint,
 }
 
@@ -225,12 +244,17 @@ pub fn plan(goal: &Goal, seen: &Observation) -> Result<Vec<Action>, NoPlan> {
         Goal::Fresh { release, color, migration } => {
             let (release, color) = (*release, *color);
             let mut actions = vec![Action::Render { release, color }, Action::Images { release }];
+            // What is refused on a copy has cost nothing: the old standby is still there.
+            if *migration == Migration::AfterPoint {
+                actions.push(Action::Share { color });
+                actions.push(Action::Point { release });
+                actions.push(Action::Rehearse { release });
+            }
             if !is_empty {
                 actions.push(Action::Clear { color, release: None });
             }
-            actions.push(Action::Share { color });
-            if *migration == Migration::AfterPoint {
-                actions.push(Action::Point { release });
+            if !is_empty || *migration != Migration::AfterPoint {
+                actions.push(Action::Share { color });
             }
             if *migration != Migration::None {
                 actions.push(Action::Migrate { release });
@@ -298,12 +322,16 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_point_comes_right_before_the_migration() {
+    fn a_restore_point_and_a_rehearsal_come_right_before_the_migration() {
         let migration = Migration::AfterPoint;
         let goal = Goal::Fresh { release: ReleaseId(3), color: Color::Blue, migration };
         let labels: Vec<_> = plan(&goal, &seen(0, 0)).unwrap().iter().map(Action::label).collect();
-        let wanted = ["prepare", "build", "shared", "restore point", "migration", "start", "ready"];
-        assert_eq!(labels, wanted);
+        let tried = ["prepare", "build", "shared", "restore point", "rehearsal"];
+        assert_eq!(labels[..5], tried);
+        assert_eq!(labels[5..], ["migration", "start", "ready"]);
+        let labels: Vec<_> = plan(&goal, &seen(2, 0)).unwrap().iter().map(Action::label).collect();
+        assert_eq!(labels[..5], tried, "the old standby is still there when it is refused");
+        assert_eq!(labels[5..], ["clear", "shared", "migration", "start", "ready"]);
     }
 
     #[test]

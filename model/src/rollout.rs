@@ -19,6 +19,7 @@ pub use manner::{Manner, Open, Proof};
 pub use refusal::{Refusal, Way};
 
 use crate::fact::{AppKind, Ending, OperationKind, Step};
+use crate::migration::{Applied, Migrated};
 use crate::release::{Measured, ReleaseState, Standing};
 use crate::restore::{Aside, Point, Restore, Source};
 use crate::split::ByColor;
@@ -26,6 +27,9 @@ use crate::{Actor, Closure, Color, Millis, OperationId, Redirect, ReleaseId, Sal
 
 /// How many ended operations the state remembers; older ones are in the journal.
 pub const OPERATIONS_KEPT: usize = 64;
+
+/// How many releases' migrations the state remembers.
+pub const MIGRATED_KEPT: usize = 50;
 
 /// How many releases the state remembers; those with a stack are never forgotten.
 pub const RELEASES_KEPT: usize = 200;
@@ -76,6 +80,9 @@ pub struct AppState {
     /// Releases whose restore points were let go: what a later point has is not what was before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub points_let_go: BTreeSet<ReleaseId>,
+    /// What releases' migrations do, by release: the newest ones.
+    #[serde(default)]
+    pub migrated: BTreeMap<ReleaseId, Migrated>,
 }
 
 /// One attempt to move a release to stable.
@@ -167,6 +174,7 @@ impl Default for AppState {
             asides: BTreeMap::new(),
             points: BTreeMap::new(),
             points_let_go: BTreeSet::new(),
+            migrated: BTreeMap::new(),
         }
     }
 }
@@ -236,6 +244,27 @@ impl AppState {
         let migrated = self.releases.values().filter(may_have_migrated).map(|s| s.release.id);
         let without = migrated.chain(self.points_let_go.iter().copied()).filter(|r| is_between(*r));
         without.min().map_or(Ok(Some(point)), Err)
+    }
+
+    /// The release whose code a release runs: its own, but where it was composed of former parts.
+    #[must_use]
+    pub fn code_of(&self, release: ReleaseId) -> ReleaseId {
+        let parts = self.standing(release).and_then(|standing| standing.release.parts);
+        parts.map_or(release, |parts| parts.code)
+    }
+
+    /// The newest migrations that the database has.
+    #[must_use]
+    pub fn newest_migrated(&self) -> Option<&Migrated> {
+        self.migrated.values().rev().find(|migrated| migrated.state == Applied::Yes)
+    }
+
+    /// Why a release cannot run on today's database, by what was recorded; `None`: nothing says so.
+    #[must_use]
+    pub fn cannot_run(&self, release: ReleaseId) -> Option<String> {
+        let code = self.code_of(release);
+        let why = self.migrated.values().rev().find_map(|migrated| migrated.breaks(code))?;
+        Some(format!("{release} cannot run on today's database: {why}"))
     }
 
     /// Restore points beyond the newest ones, oldest first; one that a restore uses now is kept.

@@ -1,9 +1,10 @@
 //! The machine of one app, driven by random inputs: what must hold in every state that it reaches.
 
+use cutover_model::migration::Class;
 use cutover_model::{
-    Actor, AppKind, AppState, Asked, Color, Decision, Effect, Ending, Fact, Happened, Input, Leg,
-    Maintenance, Manner, Millis, Open, OperationId, Parts, Proof, Refusal, Release, ReleaseId,
-    ReleaseState, Salt, Settle, Split, Step, Weight, decide, evolve,
+    Actor, AppKind, AppState, Applied, Asked, Color, Decision, Effect, Ending, Fact, Happened,
+    Input, Leg, Maintenance, Manner, Migrated, Millis, Open, OperationId, Parts, Proof, Refusal,
+    Release, ReleaseId, ReleaseState, Salt, Settle, Split, Step, Weight, Works, decide, evolve,
 };
 use proptest::prelude::*;
 
@@ -105,6 +106,59 @@ fn published(decision: &Decision) -> Option<Split> {
         Effect::Publish { split, .. } => Some(*split),
         _ => None,
     })
+}
+
+#[test]
+fn a_rollback_over_a_migration_that_takes_away_is_refused_and_force_goes() {
+    let mut app = App::adopted();
+    app.deploy(Settle::AtOnce).expect("a deploy");
+    let (former, release) = (ReleaseId(1), ReleaseId(2));
+    let migrated = Migrated {
+        release,
+        names: vec!["20261126_region".into()],
+        class: Some(Class::Contract),
+        breaks: vec!["dropped nodes.region".into()],
+        former: Some((former, Works::No { why: "2 of 6 smoke probes failed".into() })),
+        at: Millis(5),
+        state: Applied::No,
+    };
+    app.record(Fact::MigrationTried { migrated: Box::new(migrated) });
+    let back = |manner| Input::Rollback { to: None, manner };
+    let mut tried_only = app.clone();
+    tried_only.ask(back(Manner::default())).expect("it was never applied");
+
+    app.record(Fact::MigrationBegun { release });
+    let before = app.state.clone();
+    let refused = app.ask(back(Manner::default())).expect_err("r1 cannot run on it");
+    let Refusal::Schema { why, ways } = refused else { panic!("{refused:?}") };
+    assert_eq!(why, "r1 cannot run on today's database: r2 dropped nodes.region");
+    let commands: Vec<&str> = ways.iter().map(|way| way.command.as_str()).collect();
+    assert_eq!(commands, ["cutover maintenance on", "cutover rollback --force"]);
+    assert!(ways[1].what.contains("2 of 6 smoke probes failed"), "{ways:?}");
+    assert_eq!(app.state, before, "nothing was changed");
+
+    let mut forced = app.clone();
+    let manner = Manner { proof: Proof::Waived, ..Manner::default() };
+    forced.ask(back(manner)).expect("a person said so");
+    assert_eq!(forced.state.serving(), Some(former));
+
+    let operation = OperationId(9);
+    app.record(Fact::MigrationUndone { release, operation });
+    app.ask(back(Manner::default())).expect("the database has it no more");
+    assert_eq!(app.state.serving(), Some(former));
+}
+
+#[test]
+fn a_rollout_goes_back_whatever_its_migration_does() {
+    let mut app = App::adopted();
+    app.deploy(Settle::FirstStep).expect("a deploy");
+    let release = ReleaseId(2);
+    app.record(Fact::MigrationBegun { release });
+    let mut migrated = app.state.migrated[&release].clone();
+    migrated.class = Some(Class::Contract);
+    app.record(Fact::MigrationTried { migrated: Box::new(migrated) });
+    app.ask(Input::Rollback { to: None, manner: Manner::default() }).expect("r1 serves on it");
+    assert_eq!(app.state.split, Split::all(Color::Blue));
 }
 
 #[test]

@@ -99,6 +99,12 @@ fn refused(refusal: &Refusal, message: String) -> Response {
             ways.clone(),
             4,
         ),
+        Refusal::Schema { why, ways } => problem_with(
+            ProblemKind::Schema,
+            format!("{why}. NOTHING WAS CHANGED."),
+            ways.clone(),
+            4,
+        ),
         Refusal::LosesRows { operation } => {
             let way = cutover_model::Way {
                 command: format!("cutover undo {operation} --dry-run"),

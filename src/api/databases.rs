@@ -1,11 +1,14 @@
-//! `GET …/db`: the databases of an app, live, kept and half made.
+//! `GET …/db`: the databases of an app, live, kept and half made; and its migrations.
+
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse, Response};
 
-use super::wire::{self, DatabaseLine};
-use super::{Desk, answers, find};
+use super::peer::Peer;
+use super::wire::{self, DatabaseLine, DownLine, MigrationLine, ProblemKind};
+use super::{Body, Desk, Nothing, actor, answers, find, problem};
 
 /// What there is.
 pub async fn list(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
@@ -33,4 +36,44 @@ pub async fn list(State(desk): State<Desk>, Path(name): Path<String>) -> Respons
     let databases = seen.into_iter().map(line).collect();
     let (schema, app) = (wire::schema::DATABASES.to_owned(), app.name.clone());
     Json(wire::Databases { schema, app, databases }).into_response()
+}
+
+/// `GET …/migrations`
+pub async fn migrations(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
+    let app = match find(&desk, &name) {
+        Ok(app) => app,
+        Err(answer) => return answer,
+    };
+    let line = |seen: crate::controller::MigrationSeen| {
+        let (release, told) = seen.by.unzip();
+        MigrationLine { name: seen.name, release, told }
+    };
+    let down = app.down_way().await.map(|way| DownLine {
+        release: way.release,
+        names: way.names,
+        impossible: way.impossible,
+    });
+    let applied = app.migrations().await.map(|seen| seen.into_iter().map(line).collect());
+    let (schema, app) = (wire::schema::MIGRATIONS.to_owned(), app.name.clone());
+    Json(wire::Migrations { schema, app, applied, down }).into_response()
+}
+
+/// `POST …/migrations/down`
+pub async fn migrate_down(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Body(_body): Body<Nothing>,
+) -> Response {
+    let app = match find(&desk, &name) {
+        Ok(app) => app,
+        Err(answer) => return answer,
+    };
+    // A caller that goes away must not take a half-done change with it.
+    let (task, by) = (Arc::clone(app), actor(&desk, &peer));
+    match tokio::spawn(async move { task.migrate_down(by, None).await }).await {
+        Ok(Ok(answer)) => answers::done(&desk, app, answer),
+        Ok(Err(failure)) => answers::failed(&failure),
+        Err(error) => problem(ProblemKind::Failed, format!("it broke: {error}"), 1),
+    }
 }

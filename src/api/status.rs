@@ -276,8 +276,13 @@ fn readiness(state: &AppState, lost: &BTreeMap<ReleaseId, Vec<String>>) -> wire:
         return wire::Readiness { to: None, label: String::new(), instant: false, text };
     };
     let label = state.standing(to).map(|s| s.release.label()).unwrap_or_default();
-    let is_there = Color::BOTH.into_iter().any(|color| *state.colors.get(color) == Some(to));
-    let (instant, text) = match (is_there, state.release_state(to)) {
+    let there = Color::BOTH.into_iter().find(|color| *state.colors.get(*color) == Some(to));
+    let has_traffic = there.is_some_and(|color| state.split.share(color) > Weight::ZERO);
+    if let Some(why) = state.cannot_run(to).filter(|_| !has_traffic) {
+        let text = format!("traffic: REFUSED: {why}");
+        return wire::Readiness { to: Some(to), label, instant: false, text };
+    }
+    let (instant, text) = match (there.is_some(), state.release_state(to)) {
         (true, ReleaseState::Warm) => (true, format!("traffic: instant, to {to}, no loss")),
         (true, ReleaseState::Stopped) => {
             let takes = super::legs::takes(state, to, None);

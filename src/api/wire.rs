@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize};
 mod doctor;
 mod legs;
 mod maintenance;
+mod migrations;
 mod readiness;
 
 pub use doctor::{Doctor, Finding, Fix};
 pub use legs::{EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackPlan};
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
+pub use migrations::{DownLine, MigrationLine, Migrations};
 pub use readiness::{BackupLine, DataReadiness, Rung};
 
 /// The name and version of each answer's form.
@@ -48,6 +50,8 @@ pub mod schema {
     pub const RESTORE_PLAN: &str = "cutover.restore-plan/1";
     /// [`super::Databases`].
     pub const DATABASES: &str = "cutover.databases/1";
+    /// [`super::Migrations`].
+    pub const MIGRATIONS: &str = "cutover.migrations/1";
     /// [`super::Preview`].
     pub const PREVIEW: &str = "cutover.preview/1";
     /// [`super::Doctor`].
@@ -331,6 +335,8 @@ pub enum ProblemKind {
     NotRecorded,
     /// Refused, because rows would be lost and nobody has accepted that.
     AsksLoss,
+    /// Refused, because the release cannot run on today's database.
+    Schema,
     /// It failed.
     Failed,
 }

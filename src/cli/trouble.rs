@@ -4,6 +4,7 @@ pub mod db;
 pub mod go_on;
 pub mod legs;
 pub mod maintenance;
+pub mod migrate;
 pub mod note;
 pub mod report;
 pub mod restore;

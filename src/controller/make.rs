@@ -4,14 +4,17 @@
 //! under a claim that keeps a cut-back from going to a color that is being cleared. Whatever fails
 //! is put back: nothing of ours is left behind but the record of why.
 
+mod put_back;
+mod rehearsing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cutover_model::ServiceName;
 use cutover_model::{
     Action, Actor, Color, Containers, Effect, Ending, Fact, Goal, Input, LineLevel, Migration,
-    Observation, OperationId, OperationKind, Refusal, ReleaseId, ReleaseState, Seen, Settle, Split,
-    Step, Way, plan,
+    Observation, OperationId, Refusal, ReleaseId, ReleaseState, Seen, Settle, Split, Step, Way,
+    plan,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,6 +29,9 @@ const REPORTS: usize = 64;
 
 /// Releases without a stack whose files and images are kept.
 const RELEASES_KEPT: usize = 10;
+
+/// Where down scripts are looked for, unless the operator says where they are.
+const DOWN: &str = "prisma/migrations";
 
 /// What a deploy is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,18 +106,16 @@ impl App {
                 self.say(Some(operation), LineLevel::Step, "done", text);
                 Ending::Done
             }
-            Err(NotMade::Refused(why)) => {
-                self.say(Some(operation), LineLevel::Error, "refused", why.clone());
-                if let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) {
-                    reconciler.forget(&stack, release).await;
+            Err(not_made) => {
+                let (label, why) = not_made.told();
+                self.say(Some(operation), LineLevel::Error, label, why);
+                if made == Made::Nothing {
+                    self.forget(release).await;
+                } else {
+                    self.tidy_database(operation).await;
+                    self.put_back_made(operation, release, color, made).await;
                 }
-                Ending::Refused(why)
-            }
-            Err(NotMade::Failed(why)) => {
-                self.say(Some(operation), LineLevel::Error, "failed", why.clone());
-                self.tidy_database(operation).await;
-                self.put_back_made(operation, release, color, made).await;
-                Ending::Failed(why)
+                not_made.ending()
             }
         };
         self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
@@ -146,15 +150,7 @@ impl App {
             return Err(NotMade::Refused("this app has no compose file".to_owned()));
         };
         stack.images = deploy.images.iter().cloned().collect();
-        let mut work = Work::new(self.name.clone());
-        work.projects = self.projects();
-        work.releases = self.state().colors;
-        work.release = Some((release, color));
-        work.reference.clone_from(&deploy.reference);
-        work.mode = deploy.mode;
-        work.rejected = self.rejected();
-        work.migration =
-            settings.migration.as_ref().map(|m| (m.service.clone(), m.command.clone()));
+        let mut work = self.work_of((release, color), &deploy);
         let makes_point = |database: &DatabaseSettings| database.point != PointKind::Off;
         let migration =
             match (&work.migration, settings.database.as_ref().filter(|d| makes_point(d))) {
@@ -165,20 +161,14 @@ impl App {
         let seen = self.observe_color(reconciler, &stack, color).await;
         let goal = Goal::Fresh { release, color, migration };
         let actions = plan(&goal, &seen).map_err(|e| e.to_string())?;
-        let is_look = |a: &Action| matches!(a, Action::Render { .. });
-        let (look, actions): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_look);
-        let is_before = |a: &Action| matches!(a, Action::Images { .. });
-        let (before, after): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_before);
+        let (look, rest) = split_behind(actions, |a| matches!(a, Action::Render { .. }));
+        let (images, rest) = split_behind(rest, |a| matches!(a, Action::Images { .. }));
+        let (tried, rest) = split_behind(rest, |a| matches!(a, Action::Rehearse { .. }));
 
         let looked = self.drive(operation, reconciler, &stack, &look, &mut work).await;
         looked.map_err(|stopped| NotMade::Refused(stopped.to_string()))?;
         *made = Made::Images;
-        self.drive(operation, reconciler, &stack, &before, &mut work)
-            .await
-            .map_err(|stopped| stopped.to_string())?;
-        let record = work.record().ok_or_else(|| "the release was not prepared".to_owned())?;
-        self.claim(color, Fact::ReleaseMade { release: Box::new(record) }).await?;
-        *made = Made::Stack;
+        self.drive(operation, reconciler, &stack, &images, &mut work).await?;
         if let Some(project) = work.operator_project() {
             // It may be known already; it never changes while the daemon runs.
             drop(self.operators_project.set(project));
@@ -190,17 +180,36 @@ impl App {
         };
         work.probe = self.probe_target(color).await?;
         work.smoke.clone_from(&settings.smoke);
-        let result = match self.drive(operation, reconciler, &stack, &after, &mut work).await {
+        work.former = self.former(color, work.probe.as_ref());
+        work.is_closed = self.state().maintenance.is_some();
+        self.drive(operation, reconciler, &stack, &tried, &mut work).await?;
+        let record = work.record().ok_or_else(|| "the release was not prepared".to_owned())?;
+        self.claim(color, Fact::ReleaseMade { release: Box::new(record) }).await?;
+        *made = Made::Stack;
+        let result = match self.drive(operation, reconciler, &stack, &rest, &mut work).await {
             Ok(_) => self.begin_traffic(operation, release, deploy.settle).await,
             Err(stopped) => Err(stopped.to_string()),
         };
         match result {
             Ok(()) => Ok(()),
-            Err(why) => {
-                let stays = reconciler.migrated(&stack, &work).await;
-                Err(NotMade::Failed(with_what_stays(why, &stays)))
-            }
+            Err(why) => Err(with_what_stays(why, &reconciler.migrated(&stack, &work).await).into()),
         }
+    }
+
+    /// What a deploy's actions begin with.
+    fn work_of(&self, made: (ReleaseId, Color), deploy: &DeployRequest) -> Work {
+        let mut work = Work::new(self.name.clone());
+        work.projects = self.projects();
+        work.releases = self.state().colors;
+        work.release = Some(made);
+        work.reference.clone_from(&deploy.reference);
+        work.mode = deploy.mode;
+        work.rejected = self.rejected();
+        let migration = self.settings().migration.clone();
+        let down = migration.as_ref().and_then(|migration| migration.down.clone());
+        work.down = Some(down.unwrap_or_else(|| DOWN.into()));
+        work.migration = migration.map(|migration| (migration.service, migration.command));
+        work
     }
 
     /// Makes the release known as the one in its color; from here on no traffic can go to what was
@@ -349,65 +358,9 @@ impl App {
         }
     }
 
-    /// What a deploy that failed had made so far is removed.
-    pub(super) async fn put_back_made(
-        self: &Arc<Self>,
-        operation: OperationId,
-        release: ReleaseId,
-        color: Color,
-        made: Made,
-    ) {
-        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
-            return;
-        };
-        if made == Made::Nothing {
-            return;
-        }
-        let mut work = Work::new(self.name.clone());
-        work.projects = self.projects();
-        work.releases = self.state().colors;
-        work.release = Some((release, color));
-        if made == Made::Stack {
-            let failed = Fact::ReleaseIs { release, state: ReleaseState::Failed };
-            self.note(&Actor::daemon(), vec![failed]);
-            let clear = [Action::Clear { color, release: Some(release) }];
-            match self.drive(operation, reconciler, &stack, &clear, &mut work).await {
-                Ok(_) => {
-                    let gone = Fact::ReleaseIs { release, state: ReleaseState::Gone };
-                    self.note(&Actor::daemon(), vec![gone]);
-                }
-                Err(stopped) => {
-                    let text = format!("{color} could not be cleared: {stopped}");
-                    self.say(Some(operation), LineLevel::Error, "clear", text);
-                }
-            }
-        }
-        reconciler.forget(&stack, release).await;
-        let serves = self.serves_as_before();
-        let text = format!("{serves}; what {release} had started is removed");
-        self.say(Some(operation), LineLevel::Note, "", text);
-    }
-
     /// What the users get now, after something that did not succeed.
     pub(super) fn serves_as_before(&self) -> String {
         serves_as_before(self.state().serving())
-    }
-
-    /// Removes what a deploy left that the daemon's end cut off.
-    pub(super) fn put_back(self: &Arc<Self>, operation: OperationId, what: &OperationKind) {
-        let OperationKind::Deploy { release } = *what else { return };
-        let state = self.state();
-        let (ending, made) = match state.standing(release) {
-            Some(s) if s.state == ReleaseState::Warm => (Ending::Done, Made::Nothing),
-            Some(_) => (Ending::Interrupted, Made::Stack),
-            None => (Ending::Interrupted, Made::Images),
-        };
-        let color = state.standing(release).map_or(state.split.canary(), |s| s.release.color);
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move {
-            app.put_back_made(operation, release, color, made).await;
-            app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
-        });
     }
 
     fn rejected(&self) -> Vec<(ReleaseId, Option<String>)> {
@@ -415,6 +368,16 @@ impl App {
         let rejected = state.releases.values().filter(|s| s.rejected_by.is_some());
         rejected.map(|s| (s.release.id, s.release.commit.clone())).collect()
     }
+}
+
+/// Actions up to one, and those that follow; without it none comes first.
+fn split_behind(
+    mut actions: Vec<Action>,
+    is_last: impl Fn(&Action) -> bool,
+) -> (Vec<Action>, Vec<Action>) {
+    let first = actions.iter().position(is_last).map_or(0, |place| place + 1);
+    let rest = actions.split_off(first);
+    (actions, rest)
 }
 
 /// What is in a color when its containers lie in two projects.
@@ -444,15 +407,42 @@ fn with_what_stays(why: String, migrations: &[String]) -> String {
 /// Why a deploy has made no release.
 #[derive(Debug)]
 enum NotMade {
-    /// It was looked at, and nothing was begun.
+    /// It was looked at, or its migration was tried on a copy: nothing that serves has met it.
     Refused(String),
-    /// Something had begun: it is put back.
+    /// Something of it did not work.
     Failed(String),
+}
+
+impl NotMade {
+    /// The label of the line that says it, and the reason.
+    fn told(&self) -> (&'static str, &str) {
+        match self {
+            Self::Refused(why) => ("refused", why),
+            Self::Failed(why) => ("failed", why),
+        }
+    }
+
+    fn ending(self) -> Ending {
+        match self {
+            Self::Refused(why) => Ending::Refused(why),
+            Self::Failed(why) => Ending::Failed(why),
+        }
+    }
 }
 
 impl From<String> for NotMade {
     fn from(why: String) -> Self {
         Self::Failed(why)
+    }
+}
+
+impl From<Stopped> for NotMade {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            // Only a copy has met the migration.
+            Stopped::Failed { label: "rehearsal", why } => Self::Refused(why),
+            other => Self::Failed(other.to_string()),
+        }
     }
 }
 

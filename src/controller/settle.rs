@@ -7,6 +7,7 @@
 
 mod checking;
 mod left;
+mod undoing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use cutover_model::{
     Open, OperationId, OperationKind, Parts, Proof, ReleaseId, ReleaseState, plan,
 };
 use cutover_proxy::message::{Drain, Rest};
+
+pub use undoing::{DownWay, MigrationSeen};
 
 use super::App;
 use super::remaking::parts_of;
@@ -271,6 +274,10 @@ impl App {
                 OperationKind::Deploy { .. } => true,
                 // It goes on, or waits, by what is there.
                 OperationKind::Restore { .. } => continue,
+                OperationKind::MigrateDown { .. } if interrupted.ended.is_none() => {
+                    self.end_down(operation, &interrupted.what);
+                    continue;
+                }
                 _ if interrupted.ended.is_some() => continue,
                 _ => false,
             };

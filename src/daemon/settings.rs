@@ -76,6 +76,7 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
             compose.migrations.as_ref().map(|migrations| MigrationSettings {
                 service: migrations.service.clone(),
                 command: migrations.command.clone(),
+                down: migrations.down.clone(),
             }),
         ),
     };

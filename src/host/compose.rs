@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::process::{self, Output, Priority, ProcessError, Spec};
 use super::settings::StackSettings;
-use super::stack::RunOutput;
+use super::stack::{Once, RunOutput};
 
 mod color;
 mod dependencies;
@@ -352,22 +352,41 @@ impl Compose {
     pub(crate) async fn run(
         &self,
         file: &Generated,
-        service: &str,
         name: &str,
-        command: &[String],
-        limit: Duration,
+        once: &Once<'_>,
         progress: Option<mpsc::Sender<String>>,
     ) -> Result<RunOutput, ComposeError> {
-        let spec = of_generated(streamed(self.spec(limit), progress), file, &self.folder)
-            .args(["run", "--rm", "--no-deps", "-T", "--pull", "never", "--name", name])
-            .arg(service)
-            .args(command);
-        let out = process::run(spec).await?;
+        let spec = of_generated(streamed(self.spec(once.limit), progress), file, &self.folder)
+            .args(["run", "--rm", "--no-deps", "-T", "--pull", "never", "--name", name]);
+        let out = process::run(once.of(spec)).await?;
         let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), out.stderr);
         let lines: Vec<_> = said.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
         let tail = lines[lines.len().saturating_sub(RUN_LINES)..].iter();
         let code = out.status.code().unwrap_or(-1);
         Ok(RunOutput { code, tail: tail.map(|line| process::escape(line)).collect() })
+    }
+
+    /// Starts a service once more in a container of its own, which nothing finds by its service.
+    ///
+    /// # Errors
+    /// [`ComposeError::Failed`] with compose's own words.
+    pub(crate) async fn run_beside(
+        &self,
+        file: &Generated,
+        name: &str,
+        once: &Once<'_>,
+    ) -> Result<(), ComposeError> {
+        let spec = of_generated(self.spec(once.limit), file, &self.folder).args([
+            "run",
+            "-d",
+            "--no-deps",
+            "--pull",
+            "never",
+            "--name",
+            name,
+        ]);
+        let what = format!("starting {} beside", once.service);
+        checked(&what, process::run(once.of(spec)).await?).map(drop)
     }
 
     fn spec(&self, limit: Duration) -> Spec {

@@ -120,7 +120,8 @@ pub fn plain_values(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The last value of each key, without quotes.
-fn values(text: &str) -> BTreeMap<String, String> {
+#[must_use]
+pub fn values(text: &str) -> BTreeMap<String, String> {
     let pairs = entries(text).filter_map(Entry::pair);
     pairs.map(|(key, value)| (key.to_owned(), unquoted(value).to_owned())).collect()
 }

@@ -19,9 +19,10 @@ use sha2::{Digest, Sha256};
 use super::compose::{ColoredStack, FileCopy, Generated, Required};
 use super::redact::Secrets;
 
+pub mod down;
 mod told;
 
-pub use told::environments;
+pub use told::{environments, variables};
 
 /// Larger env files and secrets are refused: they are something else.
 const LARGEST: u64 = 4 * 1024 * 1024;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{NewFact, Replay, Snapshot, StoredFact};
 
 /// The kinds and versions that this program writes. A kind is added here when the model gets it.
-const KNOWN: [(&str, u32); 29] = [
+const KNOWN: [(&str, u32); 33] = [
     ("app_defined", 1),
     ("operation_started", 1),
     ("operation_ended", 1),
@@ -41,6 +41,10 @@ const KNOWN: [(&str, u32); 29] = [
     ("aside_gone", 1),
     ("point_made", 1),
     ("point_gone", 1),
+    ("migration_tried", 1),
+    ("migration_begun", 1),
+    ("migration_done", 1),
+    ("migration_undone", 1),
 ];
 
 /// The steps that lift what older programs wrote; never edited, only added to.

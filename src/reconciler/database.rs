@@ -6,9 +6,11 @@
 mod asking;
 mod building;
 mod counting;
+mod rehearsing;
 mod room;
 mod stacks;
 mod swapping;
+mod undoing;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use crate::host::postgres::{
     claims, facts,
 };
 
+pub(super) use building::now;
 pub use room::Then;
 pub use swapping::{Counted, Ready, Tried};
 

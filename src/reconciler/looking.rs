@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cutover_model::{ByColor, Color, Containers, ReleaseId, ServiceName};
+use cutover_model::{Color, Containers, ReleaseId, ServiceName};
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::perform::{colored, docker, release_folder, secrets_of, stack_of, text};
-use super::{Reconciler, Work, migrating};
+use super::Work;
+use super::perform::{colored, docker, release_folder, secrets_of, text};
 use crate::host::redact::Secrets;
 use crate::host::{Endpoint, StackSettings, stack};
 
@@ -17,22 +17,6 @@ const FOLLOWED: usize = 256;
 
 /// Log lines that a failure shows.
 const LOG_LINES: usize = 6;
-
-impl Reconciler {
-    /// The migrations that the database has now, asked by way of what runs in a color; `None`: it
-    /// cannot be asked.
-    pub async fn migrations(
-        &self,
-        settings: &StackSettings,
-        color: Color,
-        releases: ByColor<Option<ReleaseId>>,
-    ) -> Option<Vec<String>> {
-        let mut work = Work::new(settings.app.clone());
-        work.releases = releases;
-        let stack = stack_of(settings, color, &work).await.ok()??;
-        migrating::applied(&docker(settings).await.ok()?, &stack).await
-    }
-}
 
 /// The newest log lines of a project's services, or of one of them, with secrets masked.
 pub(super) async fn logs(

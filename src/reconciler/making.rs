@@ -12,7 +12,7 @@ use cutover_model::{Color, LineLevel, OperationId, Release, ReleaseId};
 use tokio::sync::mpsc;
 
 use super::perform::{Text, docker, made, release_folder, say, text, worktree};
-use super::{Again, Mode, Report, Tree, Work, migrating, preflight};
+use super::{Report, Work, migrating, preflight};
 use crate::host::compose::{self, Cache, ColorTarget, ColoredStack, Compose};
 use crate::host::docker::Docker;
 use crate::host::{StackSettings, files, git, stack};
@@ -21,6 +21,35 @@ use crate::host::{StackSettings, files, git, stack};
 const BUILD: Duration = Duration::from_secs(3_600);
 /// How long a pull may take.
 const PULL: Duration = Duration::from_secs(1_800);
+
+/// Which work tree a deploy takes, and whether a release that was rolled back may come again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mode {
+    /// What of the work tree is built.
+    pub tree: Tree,
+    /// Whether the commit of a release that was rolled back may be deployed.
+    pub again: Again,
+}
+
+/// What of the operator's folder is built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tree {
+    /// The commit.
+    #[default]
+    Commit,
+    /// The files as they lie there.
+    Dirty,
+}
+
+/// Whether a release that was rolled back may come again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Again {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// A person said `--again`.
+    Allowed,
+}
 
 /// What a deploy's actions hand on.
 #[derive(Debug, Default)]
@@ -151,7 +180,15 @@ pub(super) async fn images(settings: &StackSettings, release: ReleaseId, work: &
         let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
         format!("no image for {}", names.join(", "))
     })?;
-    let contents = files::release_files(&settings.folder, &stack, &file).await.map_err(text)?;
+    let mut contents = files::release_files(&settings.folder, &stack, &file).await.map_err(text)?;
+    if let Some(scripts) = &work.down {
+        // Those of the commit that is deployed, where there is one.
+        let root = work.made.root.as_deref();
+        let inside = root.and_then(|root| settings.folder.strip_prefix(root).ok());
+        let sources = inside.map(|inside| worktree(settings, release).join(inside));
+        let sources = sources.unwrap_or_else(|| settings.folder.clone());
+        contents.extend(files::down::scripts(sources.join(scripts)).await.map_err(text)?);
+    }
     let manifest = files::write_release(&folder, contents).await.map_err(text)?;
     for id in ids.values() {
         let (app, release) = (settings.app.as_str(), release.to_string());
@@ -181,7 +218,8 @@ pub(super) async fn images(settings: &StackSettings, release: ReleaseId, work: &
 /// SHA-256 of each env file, by its path in the release.
 pub(super) fn env_hashes(manifest: files::Manifest) -> BTreeMap<String, String> {
     let named = manifest.files.into_iter().map(|(path, hash)| (path.display().to_string(), hash));
-    named.filter(|(path, _)| path.contains("env")).collect()
+    let is_script = |path: &str| path.starts_with(files::down::FOLDER);
+    named.filter(|(path, _)| path.contains("env") && !is_script(path)).collect()
 }
 
 /// Builds what is built here, from the sources that the stack names; the services.

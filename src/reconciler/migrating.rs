@@ -7,13 +7,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cutover_model::ReleaseId;
+use cutover_model::{Fact, ReleaseId, ServiceName};
+use tokio::sync::mpsc;
 
-use super::Work;
-use super::perform::{Text, docker, made, release_folder, secrets_of, text};
+use super::perform::{Text, docker, happened, made, release_folder, secrets_of, text};
+use super::{Report, Work};
+use crate::crash;
 use crate::host::compose::{ColoredStack, Compose};
 use crate::host::docker::{Container, Docker};
 use crate::host::facts::{self, MigrationSource};
+use crate::host::redact::Secrets;
+use crate::host::stack::{Once, RunOutput};
 use crate::host::{StackSettings, files, shared, stack};
 
 /// How long a migration may take.
@@ -21,46 +25,76 @@ const MIGRATE: Duration = Duration::from_secs(3_600);
 /// How long a container may take to say its environment.
 const ENVIRONMENT: Duration = Duration::from_secs(10);
 
-/// Runs the migration command once, and says what it added.
-pub(super) async fn migrate(settings: &StackSettings, release: ReleaseId, work: &Work) -> Text {
+/// Runs the migration command once, and says what it added. That it begins is recorded first.
+pub(super) async fn migrate(
+    settings: &StackSettings,
+    release: ReleaseId,
+    work: &Work,
+    reports: &mpsc::Sender<Report>,
+) -> Text {
     let Some((service, command)) = &work.migration else { return Ok(None) };
     let docker = docker(settings).await?;
     let compose = Compose::new(settings);
     let stack = made(work)?;
     let folder = release_folder(settings, release);
     let generated = files::generated(&folder, stack);
-    let out = stack::run_once(&docker, &compose, &generated, service, command, MIGRATE, None)
-        .await
-        .map_err(text)?;
+    happened(reports, Fact::MigrationBegun { release }).await?;
+    // CRASH: it may be applied or not; a rollback counts it as applied.
+    crash::point("migrate.begun");
+    let once = Once { service, command, env: &[], limit: MIGRATE };
+    let out = stack::run_once(&docker, &compose, &generated, &once, None).await.map_err(text)?;
+    crash::point("migrate.ran");
     let secrets = secrets_of(&folder).await;
+    let fresh = added(&docker, work).await;
+    if let Some(names) = fresh.clone() {
+        happened(reports, Fact::MigrationDone { release, names }).await?;
+    }
     if out.code != 0 {
         return Err(format!(
-            "\"{}\" in {service} ended with exit {}:\n{}\nThe database may have part of it: look \
-             at the migrations table before the next deploy",
-            command.join(" "),
-            out.code,
-            secrets.mask(&out.tail.join("\n"))
+            "{}\nThe database may have part of it: look at the migrations table before the next \
+             deploy",
+            failed(&out, service, command, &secrets)
         ));
     }
-    // Compose tells of what it makes in the same breath.
-    let is_composes = |line: &str| {
-        let first = line.split_whitespace().next().unwrap_or_default();
-        matches!(first, "Container" | "Network" | "Volume")
-    };
-    let last = out
-        .tail
-        .iter()
-        .rfind(|line| !line.trim().is_empty() && !is_composes(line))
-        .map_or("done", String::as_str);
-    let said = match added(&docker, work).await.as_deref() {
-        Some([]) => "nothing to apply".to_owned(),
-        Some(names) => format!("applied: {}", names.join(", ")),
-        None => secrets.mask(last),
+    let last = last_line(&out);
+    let said = match (fresh.as_deref(), &work.tried) {
+        (Some([]), _) => "nothing to apply".to_owned(),
+        (Some(names), Some(tried)) => {
+            format!("{}: tried on a copy: {}. Applied", names.join(", "), tried.told())
+        }
+        (Some(names), None) => format!("applied: {}", names.join(", ")),
+        (None, _) => secrets.mask(last),
     };
     Ok(Some(match work.has_point {
         true => said,
         false => format!("{said} (there is no restore point: a rollback moves traffic, not data)"),
     }))
+}
+
+/// What a command said that failed, without the operator's secrets.
+pub(super) fn failed(
+    out: &RunOutput,
+    service: &ServiceName,
+    command: &[String],
+    secrets: &Secrets,
+) -> String {
+    format!(
+        "\"{}\" in {service} ended with exit {}:\n{}",
+        command.join(" "),
+        out.code,
+        secrets.mask(&out.tail.join("\n"))
+    )
+}
+
+/// The last line of its own; compose tells of what it makes in the same breath.
+fn last_line(out: &RunOutput) -> &str {
+    let is_composes = |line: &str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        matches!(first, "Container" | "Network" | "Volume")
+    };
+    let mut lines = out.tail.iter().rev();
+    let last = lines.find(|line| !line.trim().is_empty() && !is_composes(line));
+    last.map_or("done", String::as_str)
 }
 
 /// The migrations that the database has and had not before this release; `None`: not known.
@@ -70,18 +104,30 @@ pub(super) async fn added(docker: &Docker, work: &Work) -> Option<Vec<String>> {
     Some(fresh(before, now))
 }
 
-fn fresh(before: &[String], now: Vec<String>) -> Vec<String> {
+pub(super) fn fresh(before: &[String], now: Vec<String>) -> Vec<String> {
     now.into_iter().filter(|name| !before.contains(name)).collect()
 }
 
 /// The names of the migrations that the shared databases have; `None`: none of them could be asked.
 pub(super) async fn applied(docker: &Docker, stack: &ColoredStack) -> Option<Vec<String>> {
+    applied_in(docker, stack, None).await
+}
+
+/// The same of another database on their servers.
+pub(super) async fn applied_in(
+    docker: &Docker,
+    stack: &ColoredStack,
+    database: Option<&str>,
+) -> Option<Vec<String>> {
     let mut all: Option<Vec<String>> = None;
     for shared in &stack.shared {
         let containers = shared::containers(docker, stack, &shared.service).await;
         let running = containers.unwrap_or_default().into_iter().find(Container::is_running);
         let Some(container) = running else { continue };
-        let Some(source) = source(docker, &container).await else { continue };
+        let Some(mut source) = source(docker, &container).await else { continue };
+        if let Some(database) = database {
+            database.clone_into(&mut source.database);
+        }
         match facts::migrations(docker, &container, &source).await {
             Ok(Some(tables)) => {
                 all.get_or_insert_default().extend(tables.into_values().flatten());

@@ -6,10 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cutover_model::{Action, Color, LineLevel, ReleaseId};
-use tokio::sync::mpsc;
+use cutover_model::{Action, Color, Fact, LineLevel, ReleaseId};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{ProbeTarget, Report, Work, assembling, checking, looking, making, migrating};
+use super::{
+    ProbeTarget, Report, Work, assembling, checking, looking, making, migrating, rehearsing,
+    undoing,
+};
 use crate::host::compose::{self, ColoredStack, Compose};
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::redact::Secrets;
@@ -74,7 +77,16 @@ async fn act(
         Action::Point { release } => {
             Box::pin(super::pointing::point(work, reports, *release)).await
         }
-        Action::Migrate { release } => Box::pin(migrating::migrate(settings, *release, work)).await,
+        Action::Rehearse { release } => {
+            Box::pin(rehearsing::rehearse(settings, *release, work, reports)).await
+        }
+        Action::Migrate { release } => {
+            Box::pin(migrating::migrate(settings, *release, work, reports)).await
+        }
+        Action::TryDown { release } => {
+            Box::pin(undoing::try_down(settings, *release, work, reports)).await
+        }
+        Action::TakeDown { .. } => Box::pin(undoing::take_down(work)).await,
         Action::Start { release, .. } => {
             Box::pin(start(settings, *release, Phase::Services, work)).await
         }
@@ -121,6 +133,15 @@ pub(super) async fn say(
 ) {
     // Nobody listens only when the daemon stops.
     drop(reports.send(Report::Line { level, label, text }).await);
+}
+
+/// Has something recorded; it goes on once that is durable.
+pub(super) async fn happened(reports: &mpsc::Sender<Report>, fact: Fact) -> Result<(), String> {
+    let (go, recorded) = oneshot::channel();
+    let stopping = "the daemon is stopping".to_owned();
+    let report = Report::Happened { fact: Box::new(fact), go };
+    reports.send(report).await.map_err(|_| stopping.clone())?;
+    recorded.await.map_err(|_| stopping)?
 }
 
 pub(super) fn made(work: &Work) -> Result<&ColoredStack, String> {

@@ -34,6 +34,8 @@ mod kinto;
 #[cfg(test)]
 mod legs;
 #[cfg(test)]
+mod migrations;
+#[cfg(test)]
 mod netns;
 #[cfg(test)]
 mod postgres;

@@ -1,14 +1,16 @@
 //! The keys of a compose app. The compose file itself is not read here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, PathBuf};
 
 use cutover_model::ServiceName;
 
-use super::{Surroundings, no_effect};
+use super::Surroundings;
 use crate::checked::{Compose, EnvKeys, Migrations, PortClass, PortKey};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawEnv, RawMigrations, Words};
 use crate::read::{At, Keyed};
+use crate::scalar::FilePath;
 
 /// Characters that only a shell gives a meaning.
 const SHELL: &str = "&|;<>()$`\\\"'*?[]{}~#!\n";
@@ -41,7 +43,7 @@ pub(super) fn check(raw: &RawApp, app: &str, around: &Surroundings, sink: &mut S
         ports: raw.ports.as_ref().map(|at| ports(&at.value, sink)).unwrap_or_default(),
         networks: classes(raw.networks.as_ref()),
         blank_ok: blank_ok(raw.blank_ok.as_ref(), sink),
-        migrations: raw.migrations.as_ref().and_then(|at| migrations(at, around, sink)),
+        migrations: raw.migrations.as_ref().and_then(|at| migrations(at, sink)),
     }
 }
 
@@ -176,11 +178,7 @@ fn blank_ok(list: Option<&At<Vec<At<String>>>>, sink: &mut Sink) -> BTreeSet<Str
     items.map(|item| item.value.clone()).collect()
 }
 
-fn migrations(
-    at: &At<RawMigrations>,
-    around: &Surroundings,
-    sink: &mut Sink,
-) -> Option<Migrations> {
+fn migrations(at: &At<RawMigrations>, sink: &mut Sink) -> Option<Migrations> {
     let (place, raw) = (&at.place, &at.value);
     if raw.service.is_none() {
         let what = "the migrations do not say which service runs them";
@@ -190,10 +188,7 @@ fn migrations(
         let hint = "add `command`, as command = \"npx prisma migrate deploy\"";
         sink.missing(place, "command", "the migrations have no command", hint);
     }
-    let down = raw.down.as_ref().map(|down| {
-        no_effect(down, "no migration is taken back", sink);
-        around.file(down, sink)
-    });
+    let down = raw.down.as_ref().and_then(|down| scripts(down, sink));
     let service = service(raw.service.as_ref()?, sink)?;
     let command = raw.command.as_ref()?;
     let words = words(&command.value);
@@ -202,6 +197,18 @@ fn migrations(
             .hint("leave the section out if there is nothing to run");
     }
     Some(Migrations { service, command: words, down })
+}
+
+/// A folder below the sources: of each release it is that release's own.
+fn scripts(down: &At<FilePath>, sink: &mut Sink) -> Option<PathBuf> {
+    let path = PathBuf::from(&down.value.0);
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !path.components().all(is_plain) || path.as_os_str().is_empty() {
+        sink.wrong(&down.place, "the folder of the migrations lies below that of this file")
+            .hint("write it like \"prisma/migrations\"");
+        return None;
+    }
+    Some(path)
 }
 
 /// A plain line is split at its spaces, so that images without a shell can run it; a line with

@@ -204,7 +204,7 @@ pub struct Migrations {
     pub service: ServiceName,
     /// The words of the command; never empty.
     pub command: Vec<String>,
-    /// Scripts that take migrations back; has no effect in this version.
+    /// The folder of migrations with their down scripts, below the sources of a release.
     pub down: Option<PathBuf>,
 }
 

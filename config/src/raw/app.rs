@@ -184,7 +184,7 @@ section! {
         /// The command: a line, or a list of words.
         #[schemars(required)]
         command: Words,
-        /// Scripts that take migrations back (accepted, has no effect in this version).
+        /// The folder of migrations and their down scripts, below this file's.
         down: FilePath,
     }
 }

@@ -1,7 +1,8 @@
 //! Which side of the exchange the world is on, and what is left to do there.
 
 use super::*;
-use crate::{Asked, Effect, Input, Release, ReleaseState, Standing, decide};
+use crate::fact::{Actor, Ending, Fact, Happened, OperationKind};
+use crate::{Asked, Effect, Input, Release, ReleaseState, Standing, decide, evolve};
 
 const OLD: Oid = Oid(100);
 const NEW: Oid = Oid(200);
@@ -193,4 +194,35 @@ fn only_the_point_of_the_first_release_afterwards_has_the_data_of_a_release() {
     // One that never served may have migrated all the same: its point says so, even when gone.
     state.points_let_go.insert(ReleaseId(2));
     assert_eq!(state.point_for(ReleaseId(1)).map(|_| ()), Err(ReleaseId(2)));
+}
+
+#[test]
+fn the_point_of_a_migration_that_was_refused_on_a_copy_hides_no_later_one() {
+    let record = |state: &mut crate::AppState, fact| {
+        let (actor, operation) = (Actor::daemon(), None);
+        evolve(state, &Happened { at: Millis(1), actor, operation, fact }).expect("it fits");
+    };
+    let made = |number| {
+        let (release, name) = (ReleaseId(number), format!("shop__point_r{number}"));
+        let (database, oid, at) = ("shop".into(), NEW, Millis(0));
+        let point = Point { release, name, database, oid, at, bytes: 0, took_ms: 0 };
+        Fact::PointMade { point: Box::new(point) }
+    };
+    let found = |state: &crate::AppState| {
+        state.point_for(ReleaseId(1)).map(|point| point.map(|p| p.release.0))
+    };
+    let (release, operation) = (ReleaseId(2), OperationId(2));
+    let what = OperationKind::Deploy { release };
+    let ending = Ending::Refused("it fails on a copy".into());
+    let mut state = crate::AppState::default();
+    record(&mut state, Fact::OperationStarted { operation, what, request: None });
+    record(&mut state, made(2));
+    record(&mut state, Fact::PointGone { release });
+    record(&mut state, Fact::OperationEnded { operation, ending });
+    record(&mut state, made(3));
+    assert_eq!(found(&state), Ok(Some(3)));
+    // One that goes for its age was migrated behind.
+    record(&mut state, made(2));
+    record(&mut state, Fact::PointGone { release });
+    assert_eq!(found(&state), Err(release));
 }

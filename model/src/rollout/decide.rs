@@ -96,6 +96,11 @@ pub enum Input {
         /// What was agreed on.
         plan: Box<RestorePlan>,
     },
+    /// Take a release's migrations back by its down scripts.
+    MigrateDown {
+        /// The release.
+        release: ReleaseId,
+    },
     /// A restore that waits goes on.
     Continue {
         /// The restore.
@@ -179,6 +184,7 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         }
         Input::Undo { operation } => back::undo(state, asked, *operation),
         Input::Restore { plan } => restore::restore(state, asked, plan),
+        Input::MigrateDown { release } => restore::migrate_down(state, asked, *release),
         Input::Continue { operation, max_loss } => restore::go_on(state, *operation, *max_loss),
     }
 }

@@ -1,5 +1,6 @@
 //! How one fact changes the state: one total match, the same live and in a replay.
 
+mod migration;
 mod restore;
 
 use super::{AppState, Move, Moved, OPERATIONS_KEPT, Operation, RELEASES_KEPT, Rollout};
@@ -103,6 +104,10 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         | Fact::AsideGone { .. }
         | Fact::PointMade { .. }
         | Fact::PointGone { .. } => restore::evolve(state, happened)?,
+        Fact::MigrationTried { .. }
+        | Fact::MigrationBegun { .. }
+        | Fact::MigrationDone { .. }
+        | Fact::MigrationUndone { .. } => migration::evolve(state, happened),
         Fact::ActionIntended { .. }
         | Fact::ActionDone { .. }
         | Fact::ActionFailed { .. }

@@ -53,6 +53,14 @@ pub enum Refusal {
         /// The ways on.
         ways: Vec<Way>,
     },
+    /// The release cannot run on today's database, by what was recorded of a migration.
+    #[error("{why}")]
+    Schema {
+        /// The reason.
+        why: String,
+        /// The ways on.
+        ways: Vec<Way>,
+    },
     /// It would lose rows, and nobody has accepted that.
     #[error("undoing {operation} loses what was written after it")]
     LosesRows {

@@ -92,6 +92,32 @@ pub(in crate::cli) fn said(fact: &Fact) -> String {
         | Fact::AsideGone { .. }
         | Fact::PointMade { .. }
         | Fact::PointGone { .. } => restored(fact),
+        Fact::MigrationTried { .. }
+        | Fact::MigrationBegun { .. }
+        | Fact::MigrationDone { .. }
+        | Fact::MigrationUndone { .. } => migrated(fact),
+    }
+}
+
+fn migrated(fact: &Fact) -> String {
+    match fact {
+        Fact::MigrationTried { migrated } => format!(
+            "the migrations of {} were tried on a copy: {}: {}",
+            migrated.release,
+            migrated.names.join(", "),
+            migrated.told()
+        ),
+        Fact::MigrationBegun { release } => format!("the migrations of {release} are applied now"),
+        Fact::MigrationDone { release, names } if names.is_empty() => {
+            format!("{release} had no migration to apply")
+        }
+        Fact::MigrationDone { release, names } => {
+            format!("{release} has applied {}", names.join(", "))
+        }
+        Fact::MigrationUndone { release, operation } => {
+            format!("{operation} took the migrations of {release} back")
+        }
+        _ => String::new(),
     }
 }
 
@@ -137,6 +163,7 @@ fn asked(what: &OperationKind) -> String {
             let from = from.map_or_else(String::new, |from| format!(" from {from}"));
             format!("rollback{from} to {release}, made of {}", parts.told())
         }
+        OperationKind::MigrateDown { release } => format!("down scripts of {release}"),
         OperationKind::Undo { operation } => format!("undo {operation}"),
         OperationKind::Restore { source, to } => format!("restore of {source}; {to} serves on it"),
         OperationKind::Adopt

@@ -87,6 +87,9 @@ fn begun(done: &Done) -> String {
             format!("{operation}: {serves} has all traffic already; {standby} loses what is open.")
         }
         "adopt" => format!("{operation}: taking over. Ctrl-C leaves this view, it goes on."),
+        "migrate down" => {
+            format!("{operation}: tried on a copy first. Ctrl-C leaves this view, it goes on.")
+        }
         "leave" => format!("{operation}: giving back. Ctrl-C leaves this view, it goes on."),
         what => format!("{operation} ({what}) is accepted; traffic has not moved yet."),
     }
@@ -119,7 +122,7 @@ pub(in crate::cli) fn last_lines(done: &Done, left: Option<&str>) -> String {
         "adopt" => "From now on \"cutover deploy\" replaces \"docker compose up\".\n\
                     Next:  cutover deploy          Way back:  cutover leave"
             .to_owned(),
-        "deploy" | "leave" => String::new(),
+        "deploy" | "leave" | "migrate down" => String::new(),
         "undo" => "Back again:  cutover rollback".to_owned(),
         _ if done.serves.weight == Weight::FULL => format!(
             "{standby} stays warm until the next deploy: \"cutover rollback\" is instant and loses \

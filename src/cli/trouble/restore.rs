@@ -84,6 +84,12 @@ async fn move_traffic(
             Ok(())
         }
         Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => Ok(()),
+        // On today's data it would serve errors: it gets the traffic together with its own.
+        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::Schema => {
+            let why = problem.message.split(". NOTHING").next().unwrap_or_default();
+            session.out.text(&format!("{why}: traffic goes back with the data, not before.\n"));
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

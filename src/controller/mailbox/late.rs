@@ -41,6 +41,7 @@ impl Accepted {
                 | Input::Adopt
                 | Input::Leave
                 | Input::Restore { .. }
+                | Input::MigrateDown { .. }
                 | Input::Continue { .. }
         )
     }

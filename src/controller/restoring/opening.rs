@@ -55,6 +55,13 @@ impl App {
         self.restoring().opening.contains(&operation)
     }
 
+    /// Waits for the turn to end what an operation left on the server: its sessions have its name,
+    /// so another one's end of them would end these.
+    pub(in crate::controller) async fn database_turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(&self.restoring().turn);
+        turn.lock_owned().await
+    }
+
     pub(super) fn keep_opening(self: &Arc<Self>, operation: OperationId) {
         if !self.restoring().opening.insert(operation) {
             return;
@@ -78,12 +85,11 @@ impl App {
 
     /// Tries until it succeeds; `None`: the daemon stops, and the next start goes on with it.
     async fn until_open(self: &Arc<Self>, operation: OperationId) -> Option<Database> {
-        let turn = Arc::clone(&self.restoring().turn);
         let (mut pause, mut said) = (FIRST, String::new());
         loop {
             self.settings().database.as_ref()?;
             {
-                let _turn = turn.lock().await;
+                let _turn = self.database_turn().await;
                 // A task that works on the database opens by itself, and closes on purpose.
                 if self.restoring().running.is_none() {
                     match self.open_once(operation).await {
@@ -284,6 +290,7 @@ impl App {
         if deploys.is_empty() {
             return;
         }
+        let _turn = self.database_turn().await;
         match database.drop_unrecorded_points(&known, &deploys).await {
             Ok(gone) => {
                 for name in gone {

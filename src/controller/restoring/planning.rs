@@ -272,7 +272,19 @@ impl App {
         }
     }
 
-    /// Restore point and backups, cheapest first.
+    /// The down scripts of what is left, where they would be enough: a command of their own.
+    async fn down_scripts(&self, state: &AppState, to: ReleaseId) -> Option<Candidate> {
+        let way = self.down_way().await.filter(|way| way.release > state.code_of(to))?;
+        let release = way.release;
+        let (what, loss) = match way.impossible {
+            Some(why) => (format!("down scripts of {release}"), Err(why)),
+            // What they drop is gone; which rows that changes nobody has counted.
+            None => (format!("down scripts of {release}: cutover migrate down"), Ok(None)),
+        };
+        Some(Candidate { what, loss, takes: None, source: None })
+    }
+
+    /// Down scripts, restore point and backups, cheapest first.
     async fn ways(
         &self,
         state: &AppState,
@@ -282,6 +294,7 @@ impl App {
     ) -> Result<Vec<Candidate>, Stop> {
         let mut ways = Vec::new();
         if *data == Data::Cheapest {
+            ways.extend(self.down_scripts(state, to).await);
             match (state.point_for(to), from) {
                 (Ok(Some(point)), _) => {
                     let source = Source::Point { release: point.release };

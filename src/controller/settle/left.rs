@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cutover_model::{AppState, Release, ReleaseId};
+use cutover_model::{AppState, Applied, Release, ReleaseId};
 
 use super::super::App;
 use crate::text;
@@ -18,10 +18,19 @@ impl App {
         let state = self.state();
         let Some(standing) = state.standing(from) else { return format!("{from} wrote into it") };
         let point = state.points.get(&from);
-        let ran = match (self.ran_by(&state, &standing.release).await, point) {
+        // What was found out when it was tried; it tells without asking anybody.
+        let known = state.migrated.get(&from).filter(|m| m.state == Applied::Yes);
+        let told = known.map_or_else(String::new, |known| format!(" ({})", known.told()));
+        let ran_by = match known.map(|known| known.names.len()).filter(|number| *number > 0) {
+            Some(number) => Some(number),
+            None => self.ran_by(&state, &standing.release).await,
+        };
+        let ran = match (ran_by, point) {
             (Some(0), _) => " ran no migration and".to_owned(),
-            (Some(number), _) => format!(" ran {} and", text::number_of(number, "migration")),
-            (None, Some(_)) => " ran its migration command and".to_owned(),
+            (Some(number), _) => {
+                format!(" ran {}{told} and", text::number_of(number, "migration"))
+            }
+            (None, Some(_)) => format!(" ran its migration command{told} and"),
             (None, None) => String::new(),
         };
         // What a release writes begins with its migration, right after the restore point.
@@ -40,7 +49,7 @@ impl App {
             Some(next) => next.clone(),
             None => {
                 let (reconciler, stack) = (self.shared.reconciler.as_ref()?, self.stack()?);
-                let asked = reconciler.migrations(&stack, release.color, state.colors);
+                let asked = reconciler.applied(&stack, release);
                 tokio::time::timeout(ASK, asked).await.ok().flatten()?
             }
         };

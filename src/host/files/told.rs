@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cutover_model::ServiceName;
 use serde_json::Value;
 
 use super::{COMPOSE, FilesError, off_runtime, read_bounded};
-use crate::host::env::plain_values;
+use crate::host::env::{plain_values, values};
 
 /// What a release's file tells each service's containers, by key, as far as it needs no
 /// interpretation: its `environment`, and the plain lines of its env files.
@@ -18,6 +19,27 @@ use crate::host::env::plain_values;
 /// [`FilesError`] when a file cannot be read.
 pub async fn environments(
     folder: &Path,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, FilesError> {
+    told(folder, plain_values).await
+}
+
+/// The variables of one service of a release, quotes taken off; those in which compose would fill
+/// something in are left out.
+///
+/// # Errors
+/// [`FilesError`] when a file cannot be read.
+pub async fn variables(
+    folder: &Path,
+    service: &ServiceName,
+) -> Result<Vec<(String, String)>, FilesError> {
+    let mut told = told(folder, values).await?;
+    let known = told.remove(service.as_str()).unwrap_or_default();
+    Ok(known.into_iter().filter(|(_, value)| !value.contains(['$', '\\'])).collect())
+}
+
+async fn told(
+    folder: &Path,
+    read: fn(&str) -> BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, BTreeMap<String, String>>, FilesError> {
     let path = folder.join(COMPOSE);
     off_runtime(move || {
@@ -30,7 +52,7 @@ pub async fn environments(
                 let path = entry["path"].as_str().or(entry.as_str()).unwrap_or_default();
                 if let Ok(bytes) = read_bounded(Path::new(path)) {
                     let text = String::from_utf8_lossy(&bytes);
-                    values.extend(plain_values(&text));
+                    values.extend(read(&text));
                 }
             }
             for (key, value) in body["environment"].as_object().into_iter().flatten() {

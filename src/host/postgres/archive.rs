@@ -16,6 +16,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub mod listing;
+pub mod schema;
 pub(in crate::host::postgres) mod tool;
 
 use super::connect::Server;

@@ -4,6 +4,10 @@
 //! are exactly those of the dump made with it. Sequences are outside of every snapshot: they are
 //! read before, so that a copy's may be ahead and never behind.
 
+pub mod down;
+pub mod schema;
+pub mod watch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -10,8 +10,31 @@ use tokio::sync::mpsc;
 
 use super::StackError;
 use crate::host::compose::{Compose, ComposeError, Generated};
-use crate::host::docker::Docker;
-use crate::host::process::ProcessError;
+use crate::host::docker::{Container, Docker};
+use crate::host::process::{ProcessError, Spec};
+
+/// What runs in a container of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Once<'a> {
+    /// The service whose image it is.
+    pub service: &'a ServiceName,
+    /// The words of the command; none: the service's own.
+    pub command: &'a [String],
+    /// Variables instead of those of the file.
+    pub env: &'a [(String, String)],
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+impl Once<'_> {
+    /// The end of a call of compose. Values go by environment: arguments can be read by everybody.
+    pub(in crate::host) fn of(&self, mut spec: Spec) -> Spec {
+        for (name, value) in self.env {
+            spec = spec.args(["-e", name.as_str()]).env(name, value);
+        }
+        spec.arg(self.service.as_str()).args(self.command)
+    }
+}
 
 /// How a command in a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,14 +55,12 @@ pub async fn run_once(
     docker: &Docker,
     compose: &Compose,
     generated: &Generated,
-    service: &ServiceName,
-    command: &[String],
-    limit: Duration,
+    once: &Once<'_>,
     progress: Option<mpsc::Sender<String>>,
 ) -> Result<RunOutput, StackError> {
-    let name = format!("{}-{service}-once", generated.project);
+    let name = format!("{}-{}-once", generated.project, once.service);
     remove_named(docker, &name).await?;
-    let result = compose.run(generated, service.as_str(), &name, command, limit, progress).await;
+    let result = compose.run(generated, &name, once, progress).await;
     match result {
         Ok(output) => Ok(output),
         Err(error @ ComposeError::Process(ProcessError::Limit { .. })) => {
@@ -48,6 +69,39 @@ pub async fn run_once(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Starts a service once more, beside the one that runs; an earlier one of ours is removed first.
+/// The caller ends it by [`end_beside`].
+///
+/// # Errors
+/// [`StackError`] when it could not be started.
+pub async fn start_beside(
+    docker: &Docker,
+    compose: &Compose,
+    generated: &Generated,
+    once: &Once<'_>,
+) -> Result<Container, StackError> {
+    let name = beside(&generated.project, once.service);
+    remove_named(docker, &name).await?;
+    compose.run_beside(generated, &name, once).await?;
+    Ok(docker.container(&name).await?)
+}
+
+/// Removes what [`start_beside`] started in a project; nothing there is success.
+///
+/// # Errors
+/// [`StackError`] when Docker does not do it.
+pub async fn end_beside(
+    docker: &Docker,
+    project: &str,
+    service: &ServiceName,
+) -> Result<(), StackError> {
+    remove_named(docker, &beside(project, service)).await
+}
+
+fn beside(project: &str, service: &ServiceName) -> String {
+    format!("{project}-{service}-beside")
 }
 
 async fn remove_named(docker: &Docker, name: &str) -> Result<(), StackError> {

@@ -25,7 +25,7 @@ pub(super) const LONG: Duration = Duration::from_secs(6 * 3_600);
 pub(super) const COUNT: Duration = Duration::from_secs(1_800);
 
 impl Database {
-    fn marker(&self, kind: Kind, made: Made) -> Marker {
+    pub(super) fn marker(&self, kind: Kind, made: Made) -> Marker {
         let installation = self.server.installation.clone();
         Marker { installation, operation: self.operation, kind, made }
     }
@@ -87,7 +87,7 @@ impl Database {
         Ok((backup, text))
     }
 
-    async fn snapshot(&self, database: &DbName) -> Result<Snapshot, Trouble> {
+    pub(super) async fn snapshot(&self, database: &DbName) -> Result<Snapshot, Trouble> {
         let session = self.server.connect(database, self.operation).await?;
         Ok(Snapshot::open(session).await?)
     }
@@ -238,7 +238,11 @@ impl Database {
     }
 
     /// A superuser gives everything back to whom it belonged; another role makes it the owner's.
-    async fn owners(&self, session: &Session, live: &DatabaseFacts) -> Result<Owners, Trouble> {
+    pub(super) async fn owners(
+        &self,
+        session: &Session,
+        live: &DatabaseFacts,
+    ) -> Result<Owners, Trouble> {
         match facts::server(session).await?.role.superuser {
             true => Ok(Owners::AsDumped),
             false => Ok(Owners::All(live.owner.clone())),
@@ -403,6 +407,6 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn now() -> Millis {
+pub(in crate::reconciler) fn now() -> Millis {
     Millis(jiff::Timestamp::now().as_millisecond())
 }

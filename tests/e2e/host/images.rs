@@ -75,7 +75,8 @@ async fn a_migration_runs_once_in_a_container_that_goes_and_its_rows_are_seen() 
         let compose = site.compose();
         let (words, backend) = (words.clone(), service("backend"));
         async move {
-            let run = stack::run_once(docker, &compose, generated, &backend, &words, limit, None);
+            let once = stack::Once { service: &backend, command: &words, env: &[], limit };
+            let run = stack::run_once(docker, &compose, generated, &once, None);
             run.await
         }
     };

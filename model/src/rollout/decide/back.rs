@@ -4,6 +4,7 @@
 
 use super::{Asked, Decision, Effect, remake};
 use crate::fact::{Fact, OperationKind, RolloutEnding};
+use crate::migration::Works;
 use crate::release::ReleaseState;
 use crate::rollout::{AppState, Manner, Open, Proof, Refusal, Way};
 use crate::{Color, OperationId, ReleaseId, Split, Weight};
@@ -16,6 +17,14 @@ pub(super) fn rollback(
 ) -> Result<Decision, Refusal> {
     let target = target(state, to, manner)?;
     let color = Color::BOTH.into_iter().find(|color| *state.colors.get(*color) == Some(target));
+    // A release that has traffic runs on it already.
+    let has_traffic = color.is_some_and(|color| state.split.share(color) > Weight::ZERO);
+    if manner.proof == Proof::Wanted
+        && !has_traffic
+        && let Some(why) = state.cannot_run(target)
+    {
+        return Err(schema(state, target, to, why));
+    }
     let Some(color) = color else {
         return remake::again(state, asked, target, manner);
     };
@@ -70,6 +79,30 @@ pub(super) fn back(
         decision = decision.and(Fact::ReleaseCleared { release: target });
     }
     decision
+}
+
+/// A release that today's database is too new for.
+fn schema(state: &AppState, target: ReleaseId, to: Option<ReleaseId>, why: String) -> Refusal {
+    let named = to.map_or_else(String::new, |to| format!(" --to {to}"));
+    let code = state.code_of(target);
+    let mut ways = Vec::new();
+    if let Ok(Some(_)) = state.point_for(code) {
+        let what = format!("{target} with the data from before: shows what is lost, then asks");
+        ways.push(Way::new(format!("cutover rollback --database{named}"), what));
+    }
+    ways.push(Way::new("cutover maintenance on", "no user sees errors while you think"));
+    let newest = state.migrated.values().rev().find(|m| m.breaks(code).is_some());
+    let tried = newest.and_then(|migrated| migrated.former.as_ref());
+    let as_it_is = match tried {
+        Some((former, Works::No { why })) => format!("; {former} with this schema: {why}"),
+        Some((former, Works::Yes { what })) => {
+            format!("; {former} passed {what} with this schema when it was tried")
+        }
+        _ => String::new(),
+    };
+    let what = format!("{target} as it is{as_it_is}");
+    ways.push(Way::new(format!("cutover rollback{named} --force"), what));
+    Refusal::Schema { why, ways }
 }
 
 /// Where a rollback leads.
@@ -167,6 +200,13 @@ pub(super) fn undo(
             let why = format!("{release} does not run any more");
             let way = Way::new(format!("cutover rollback --to {release}"), "starts it, then moves");
             return Err(Refusal::cannot(why, vec![way]));
+        }
+        if state.split.share(color) == Weight::ZERO
+            && moved.before.share(color) > Weight::ZERO
+            && let Some(release) = *state.colors.get(color)
+            && let Some(why) = state.cannot_run(release)
+        {
+            return Err(schema(state, release, Some(release), why));
         }
     }
     let mut decision = Decision::of(asked, OperationKind::Undo { operation });

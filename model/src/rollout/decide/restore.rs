@@ -4,7 +4,7 @@ use super::{Asked, Decision, Effect};
 use crate::fact::{AppKind, Fact, OperationKind};
 use crate::restore::{Halt, RestorePlan, Source};
 use crate::rollout::{AppState, Refusal, Way};
-use crate::{OperationId, Weight};
+use crate::{OperationId, ReleaseId, Weight};
 
 pub(super) fn restore(
     state: &AppState,
@@ -53,6 +53,41 @@ pub(super) fn restore(
     let mut decision = Decision::of(asked, what).and(planned);
     decision.effects.push(Effect::Restore { operation });
     Ok(decision)
+}
+
+/// Migrations go back in the order in which they came, and only while one release has all traffic.
+pub(super) fn migrate_down(
+    state: &AppState,
+    asked: &Asked,
+    release: ReleaseId,
+) -> Result<Decision, Refusal> {
+    if let Some((operation, running)) = state.running() {
+        return Err(Refusal::Busy { operation, what: running.what.as_str().into() });
+    }
+    let newest = state.newest_migrated().map(|migrated| migrated.release);
+    match newest {
+        Some(newest) if newest == release => {}
+        Some(newest) => {
+            let why = format!("the newest migrations are those of {newest}: they go back first");
+            return Err(Refusal::cannot(
+                why,
+                vec![Way::new("cutover migrate status", "lists all")],
+            ));
+        }
+        None => {
+            let why = "no release has brought a migration that the database still has";
+            return Err(Refusal::cannot(
+                why,
+                vec![Way::new("cutover migrate status", "lists all")],
+            ));
+        }
+    }
+    if state.split.weight > Weight::ZERO {
+        let why = "a rollout gives two releases traffic: the schema is that of the newer one";
+        let way = Way::new("cutover rollback", "ends the rollout, all traffic to stable");
+        return Err(Refusal::cannot(why, vec![way]));
+    }
+    Ok(Decision::of(asked, OperationKind::MigrateDown { release }))
 }
 
 /// The operation is the restore's own, so no start is written.

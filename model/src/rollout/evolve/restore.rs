@@ -1,7 +1,7 @@
 //! How a fact about the database changes the state.
 
-use super::Illegal;
-use crate::fact::{Fact, Happened};
+use super::{Illegal, migration};
+use crate::fact::{Fact, Happened, OperationKind};
 use crate::restore::Restore;
 use crate::rollout::AppState;
 use crate::{OperationId, ReleaseId};
@@ -36,9 +36,14 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Il
             }
         }
         Fact::AsideKept { operation, aside } => {
+            migration::exchanged(state, *operation);
             state.asides.insert(*operation, (**aside).clone());
         }
         Fact::AsideGone { operation } => {
+            // By its own operation: the names went back. By another one: what it had is live now.
+            if state.restores.contains_key(operation) {
+                migration::exchanged_back(state, *operation);
+            }
             state.asides.remove(operation);
         }
         Fact::PointMade { point } => {
@@ -53,8 +58,13 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Il
     Ok(())
 }
 
+/// A later point has what this release's migration did. While its own deploy runs its point goes
+/// only because that migration was never begun: then there is nothing to remember.
 fn let_point_go(state: &mut AppState, release: ReleaseId) {
-    if state.points.remove(&release).is_some() {
+    let running = state.running().map(|(_, operation)| &operation.what);
+    let is_unused =
+        matches!(running, Some(OperationKind::Deploy { release: of }) if *of == release);
+    if state.points.remove(&release).is_some() && !is_unused {
         state.points_let_go.insert(release);
     }
     if state.points_let_go.len() > POINTS_REMEMBERED {

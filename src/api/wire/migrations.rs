@@ -1,0 +1,39 @@
+//! Migrations over the wire.
+
+use cutover_model::{AppName, ReleaseId};
+use serde::{Deserialize, Serialize};
+
+/// `GET …/migrations`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrations {
+    /// `cutover.migrations/1`
+    pub schema: String,
+    /// The app.
+    pub app: AppName,
+    /// What the database has, oldest first; `None`: it cannot be asked.
+    pub applied: Option<Vec<MigrationLine>>,
+    /// The way back by down scripts; `None`: no release brought a migration that is still there.
+    pub down: Option<DownLine>,
+}
+
+/// A migration that the database has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationLine {
+    /// Its name, as the tool's table has it.
+    pub name: String,
+    /// The release that brought it.
+    pub release: Option<ReleaseId>,
+    /// What was found out when it was tried.
+    pub told: Option<String>,
+}
+
+/// What `migrate down` would take back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownLine {
+    /// The release that brought them.
+    pub release: ReleaseId,
+    /// Names, in the order in which they go.
+    pub names: Vec<String>,
+    /// Why it is impossible.
+    pub impossible: Option<String>,
+}

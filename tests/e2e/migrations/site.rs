@@ -1,0 +1,103 @@
+//! The shop with its database configured, migrations of the test's own, and looks at what is there.
+
+use std::net::SocketAddr;
+
+use crate::harness::daemon::Ran;
+use crate::harness::engine;
+use crate::harness::fronted::Fronted;
+use crate::harness::observer::Observer;
+use crate::harness::shop::PASSWORD;
+
+pub(super) struct Site {
+    pub(super) fronted: Fronted,
+}
+
+impl Site {
+    /// v1 serves, and Cutover knows its database.
+    pub(super) fn deployed() -> Self {
+        let fronted = Fronted::deployed_with(|app| {
+            format!(
+                r#"
+[apps.{app}.database]
+service = "postgres"
+name = "shop"
+user = "shop"
+password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
+"#
+            )
+        });
+        Self { fronted }
+    }
+
+    /// A migration of the next release.
+    pub(super) fn migration(&self, name: &str, sql: &str) {
+        self.script(name, "migration.sql", sql);
+    }
+
+    pub(super) fn script(&self, name: &str, file: &str, sql: &str) {
+        let folder = self.fronted.shop.path().join("prisma/migrations").join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join(file), sql).expect("a script");
+    }
+
+    /// Another readiness probe from now on.
+    pub(super) fn probes(&mut self, path: &str) {
+        let file = self.fronted.shop.path().join("cutover.toml");
+        let text = std::fs::read_to_string(&file).expect("the file");
+        let changed = text.replace("path = \"/api/health\"", &format!("path = \"{path}\""));
+        assert_ne!(text, changed);
+        self.fronted.shop.write("cutover.toml", &changed);
+        self.fronted.cutover.stop();
+        self.fronted.cutover.serve();
+    }
+
+    pub(super) fn run(&self, arguments: &[&str]) -> Ran {
+        self.fronted.run(arguments)
+    }
+
+    /// The databases of the server but its own.
+    pub(super) fn databases(&self) -> Vec<String> {
+        let sql = "SELECT datname::text FROM pg_database
+                   WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
+        self.observe("postgres").ask(sql).iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Every database takes connections.
+    pub(super) fn assert_open(&self) {
+        let sql = "SELECT count(*) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate";
+        assert_eq!(self.observe("postgres").number(sql), 0, "a database is closed");
+    }
+
+    /// The migrations that the live database has.
+    pub(super) fn applied(&self) -> String {
+        self.observe("shop").text(
+            "SELECT coalesce(string_agg(migration_name, ',' ORDER BY 1), '')
+               FROM _prisma_migrations",
+        )
+    }
+
+    pub(super) fn has_column(&self, name: &str) -> bool {
+        let sql = format!(
+            "SELECT count(*) FROM information_schema.columns
+              WHERE table_name = 'orders' AND column_name = '{name}'"
+        );
+        self.observe("shop").number(&sql) > 0
+    }
+
+    /// Containers that a rehearsal starts beside what runs.
+    pub(super) fn beside(&self) -> Vec<String> {
+        let filter = format!("name={}", self.fronted.shop.project);
+        let all = ["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"];
+        let names = engine::docker(&all).succeeded().stdout;
+        let is_ours = |name: &&str| name.ends_with("-beside") || name.ends_with("-once");
+        names.lines().filter(is_ours).map(str::to_owned).collect()
+    }
+
+    pub(super) fn observe(&self, database: &str) -> Observer {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let addresses = engine::inspect(&self.fronted.shop.container("postgres"), template);
+        let first = addresses.split_whitespace().next().expect("an address of postgres");
+        let address = SocketAddr::new(first.parse().expect("an address"), 5432);
+        Observer::connect(address, "shop", PASSWORD, database)
+    }
+}
