@@ -88,6 +88,7 @@ pub async fn serve(
     let routes = Router::new()
         .merge(public(desk.clone()))
         .merge(admin(desk.clone()))
+        .merge(databases::routes(desk.clone()))
         .layer(middleware::from_fn_with_state((desk, Arc::new(Rate::default())), guard))
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await

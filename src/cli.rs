@@ -60,7 +60,9 @@ Every day
 Trouble
   rollback     all traffic back to the release that proved itself, now
   undo         reverse an operation that moved traffic, or put data back
-  db           the live database, and what is kept beside it
+  db           the live database, and what is kept beside it: listed, exported, retired
+  backup       make, list, verify, prune, import, restore beside the live database
+  drill        whether the newest backup can be restored, and how long it takes
   migrate      status: what the database has; down: the way back by down scripts
   continue     go on with an operation that waits for you
   maintenance  on: send clients away with a page; off: serve them again
@@ -166,6 +168,10 @@ pub enum Command {
     Maintenance(trouble::maintenance::Args),
     /// The live database, and what is kept beside it
     Db(trouble::db::Args),
+    /// Backups: make, list, verify, prune, import, restore beside the live database
+    Backup(trouble::backup::Args),
+    /// Whether the newest backup can be restored, and how long it takes
+    Drill(trouble::drill::Args),
     /// What migrations the database has; the way back by down scripts
     Migrate(trouble::migrate::Args),
     /// Go on with an operation that waits for you
@@ -246,6 +252,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<Exit, CliError>
         Command::Undo(args) => trouble::undo::run(session, args).await,
         Command::Maintenance(args) => trouble::maintenance::run(session, args).await,
         Command::Db(args) => trouble::db::run(session, args).await,
+        Command::Backup(args) => trouble::backup::run(session, args).await,
+        Command::Drill(args) => trouble::drill::run(session, args).await,
         Command::Migrate(args) => trouble::migrate::run(session, args).await,
         Command::Continue(args) => trouble::go_on::run(session, args).await,
         Command::Note(args) => trouble::note::run(session, args).await,

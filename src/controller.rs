@@ -17,12 +17,12 @@ mod live;
 mod mailbox;
 mod make;
 mod ports;
-mod recorder;
 mod reload;
 mod remaking;
 mod restoring;
 mod settle;
 mod tending;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -58,7 +58,9 @@ pub use ports::Carried;
 pub use remaking::Preview;
 pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
 pub use settle::{DownWay, MigrationSeen};
+pub use upkeep::{Beside, Going, Prunable};
 
+pub use crate::reconciler::database::{Export, ExportedRow};
 pub use crate::reconciler::{Again, Mode, Tree};
 pub use crate::reconciler::{Checked, Leftovers};
 

@@ -307,7 +307,7 @@ fn a_database_and_its_checks_are_read_with_their_defaults() {
          [[apps.shop.smoke]]\nname = \"buy\"\ncommand = [\"scripts/smoke\", \"buy it\"]\n"
     ));
     let (config, warnings) = parse(&text, &[]).unwrap();
-    assert_eq!(warnings.problems.len(), 1, "{warnings}");
+    assert_eq!(warnings.problems.len(), 0, "{warnings}");
     let app = config.apps.values().next().unwrap();
     insta::assert_json_snapshot!("checks_config", (&app.database, &app.integrity, &app.smoke));
 }

@@ -3,15 +3,17 @@
 //! A fact's serialised form is persisted for ever: fields may be added with a default, a meaning is
 //! never changed; a changed meaning is a new kind, and the old one is upcast where it is read.
 
+mod operation;
+
 use serde::{Deserialize, Serialize};
 
 use crate::migration::Migrated;
-use crate::parts::Parts;
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
-use crate::restore::{Aside, Halt, Point, RestorePlan, Source, Stage};
-use crate::rollout::Manner;
+use crate::restore::{Aside, Halt, Point, RestorePlan, Stage};
 use crate::{Color, Maintenance, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
+
+pub use operation::OperationKind;
 
 /// The label of the line that says what a rollback has left as it is: the last thing to read.
 pub const LEFT: &str = "left";
@@ -38,106 +40,6 @@ pub enum AppKind {
     Compose,
     /// Fixed endpoints, made by somebody else.
     Static,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum OperationKind {
-    /// Take over what runs.
-    Adopt,
-    /// Give the ports back.
-    Leave,
-    /// Make a release in the idle color.
-    Deploy {
-        /// The release that it makes.
-        release: ReleaseId,
-    },
-    /// Move the canary's weight.
-    Shift {
-        /// The weight asked for.
-        weight: Weight,
-    },
-    /// Go to the next step.
-    Next,
-    /// Give the canary everything.
-    Promote,
-    /// Take the canary's traffic away and end the rollout.
-    Abort,
-    /// Traffic back to a former release.
-    Rollback {
-        /// The release that gets the traffic.
-        to: ReleaseId,
-        /// The release that loses it.
-        from: Option<ReleaseId>,
-        /// What was asked for beyond the usual.
-        #[serde(default, skip_serializing_if = "Manner::is_usual")]
-        manner: Manner,
-    },
-    /// A former release's stack is made again, or a new release of former parts, and gets
-    /// everything: a rollback, too.
-    Remake {
-        /// The release that is made: a former one, or a new one.
-        release: ReleaseId,
-        /// The release that loses the traffic.
-        from: Option<ReleaseId>,
-        /// What it is made of.
-        parts: Parts,
-        /// What was asked for beyond the usual.
-        #[serde(default, skip_serializing_if = "Manner::is_usual")]
-        manner: Manner,
-    },
-    /// Reverse an operation that moved traffic.
-    Undo {
-        /// The operation that is reversed.
-        operation: OperationId,
-    },
-    /// Put the database back.
-    Restore {
-        /// To which data.
-        source: Source,
-        /// The release that serves on it.
-        to: ReleaseId,
-    },
-    /// Take a release's migrations back by its down scripts.
-    MigrateDown {
-        /// The release.
-        release: ReleaseId,
-    },
-}
-
-impl OperationKind {
-    /// Whether no other operation of the kind may run beside it; moves of traffic may.
-    #[must_use]
-    pub fn is_exclusive(&self) -> bool {
-        matches!(
-            self,
-            Self::Adopt
-                | Self::Leave
-                | Self::Deploy { .. }
-                | Self::Remake { .. }
-                | Self::Restore { .. }
-                | Self::MigrateDown { .. }
-        )
-    }
-
-    /// The command's word.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Adopt => "adopt",
-            Self::Leave => "leave",
-            Self::Deploy { .. } => "deploy",
-            Self::Shift { .. } => "shift",
-            Self::Next => "next",
-            Self::Promote => "promote",
-            Self::Abort => "abort",
-            Self::Rollback { .. } | Self::Remake { .. } => "rollback",
-            Self::Undo { .. } => "undo",
-            Self::Restore { .. } => "restore",
-            Self::MigrateDown { .. } => "migrate down",
-        }
-    }
 }
 
 /// How an operation ended.

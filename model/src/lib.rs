@@ -17,6 +17,7 @@ pub mod release;
 pub mod restore;
 pub mod rollout;
 pub mod split;
+pub mod upkeep;
 
 pub use fact::{
     Actor, AppKind, Ending, Fact, Happened, LEFT, LineLevel, OperationKind, RolloutEnding, Step,
@@ -37,3 +38,4 @@ pub use rollout::{
     Rollout, Settle, Way, decide, evolve, would_make,
 };
 pub use split::{ByColor, Color, Role, Slot, Split, Weight, WeightError};
+pub use upkeep::{Occasion, Upkeep};

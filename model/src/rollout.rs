@@ -23,6 +23,7 @@ use crate::migration::{Applied, Migrated};
 use crate::release::{Measured, ReleaseState, Standing};
 use crate::restore::{Aside, Point, Restore, Source};
 use crate::split::ByColor;
+use crate::upkeep::{Kept, Upkeep};
 use crate::{Actor, Closure, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 /// How many ended operations the state remembers; older ones are in the journal.
@@ -83,6 +84,9 @@ pub struct AppState {
     /// What releases' migrations do, by release: the newest ones.
     #[serde(default)]
     pub migrated: BTreeMap<ReleaseId, Migrated>,
+    /// What is remembered of backups and drills.
+    #[serde(default)]
+    pub kept: Kept,
 }
 
 /// One attempt to move a release to stable.
@@ -175,6 +179,7 @@ impl Default for AppState {
             points: BTreeMap::new(),
             points_let_go: BTreeSet::new(),
             migrated: BTreeMap::new(),
+            kept: Kept::default(),
         }
     }
 }
@@ -286,5 +291,22 @@ impl AppState {
             .iter()
             .find(|(_, o)| o.ended.is_none() && o.what.is_exclusive())
             .map(|(id, o)| (*id, o))
+    }
+
+    /// The same, but work on backups: that changes nothing of what serves.
+    #[must_use]
+    pub fn changing(&self) -> Option<(OperationId, &Operation)> {
+        self.running().filter(|(_, running)| running.upkeep().is_none())
+    }
+}
+
+impl Operation {
+    /// The work on backups that it is, if it is one.
+    #[must_use]
+    pub fn upkeep(&self) -> Option<&Upkeep> {
+        match &self.what {
+            OperationKind::Upkeep { upkeep } => Some(upkeep),
+            _ => None,
+        }
     }
 }

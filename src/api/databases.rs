@@ -1,14 +1,26 @@
 //! `GET …/db`: the databases of an app, live, kept and half made; and its migrations.
 
+mod backups;
+mod beside;
+
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 
 use super::peer::Peer;
 use super::wire::{self, DatabaseLine, DownLine, MigrationLine, ProblemKind};
 use super::{Body, Desk, Nothing, actor, answers, find, problem};
+
+/// The routes of backups and of databases beside the live one.
+pub fn routes(desk: Desk) -> Router {
+    Router::new()
+        .merge(backups::routes())
+        .merge(beside::routes())
+        .layer(DefaultBodyLimit::max(super::BODY))
+        .with_state(desk)
+}
 
 /// What there is.
 pub async fn list(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
@@ -28,7 +40,7 @@ pub async fn list(State(desk): State<Desk>, Path(name): Path<String>) -> Respons
             what: database.what.to_owned(),
             since: aside.map(|(_, aside)| aside.since.0).or(point.map(|point| point.at.0)),
             bytes: database.bytes,
-            operation: aside.map(|(operation, _)| *operation),
+            operation: aside.map(|(operation, _)| *operation).or(database.operation),
             rows: aside.map(|(_, aside)| aside.rows),
             name: database.name,
         }

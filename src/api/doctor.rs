@@ -97,10 +97,19 @@ async fn backups(app: &App, doctor: &mut Doctor) {
             return;
         }
     };
-    let copied = listed.backups.last().is_some_and(|newest| newest.manifest.copied.is_some());
-    if listed.backups.is_empty() {
+    let mut own = listed.backups.iter().filter(|backup| backup.manifest.is_way_back());
+    let newest = own.next_back();
+    let copied = newest.is_some_and(|newest| newest.manifest.copied.is_some());
+    for backup in &listed.backups {
+        if let Some((_, why)) = &backup.manifest.damaged {
+            let (id, text) = (backup.id(), format!("{} is damaged: {why}", backup.id()));
+            let command = format!("cutover backup verify {id}");
+            doctor.findings.push(danger(&format!("damaged:{id}"), text, &command));
+        }
+    }
+    if newest.is_none() {
         let text = "there is no backup of the database".to_owned();
-        doctor.findings.push(danger("no-backup", text, "cutover status"));
+        doctor.findings.push(danger("no-backup", text, "cutover backup create"));
     } else if !copied {
         let text = "no copy of the newest backup has left this host: set backup.copy".to_owned();
         doctor.findings.push(danger("no-copy", text, "cutover check"));

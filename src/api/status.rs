@@ -109,7 +109,7 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
         () if state.maintenance.is_some() => Mood::Maintenance,
         () if why.is_some() => Mood::Trouble,
         () if serves.release.is_none() => Mood::Empty,
-        () if state.running().is_some() => Mood::Working,
+        () if state.changing().is_some() => Mood::Working,
         () if state.split.weight > Weight::ZERO => Mood::Rollout,
         () => Mood::Calm,
     };
@@ -124,7 +124,8 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
             None => readiness(&state, &app.drift().lost),
         },
         data: ladder::data(&state, backups),
-        backup: backups.map(ladder::newest),
+        backup: backups
+            .map(|listed| ladder::newest(&state, listed, app.next_backup(desk.started_at))),
         next_weights: next_weights(&state),
         running: running(&state),
         last_move: state.last_move.map(|moved| wire::LastMove {

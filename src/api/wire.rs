@@ -4,8 +4,12 @@
 //! milliseconds since the Unix epoch, shares are basis points, latencies are microseconds. No value
 //! of an env file and no secret is ever in one of them.
 
+mod backups;
 mod restore;
 
+pub use backups::{
+    Aside, Backup, Backups, Drill, ExportLine, Import, Prunable, Prune, Retire, RetirePlan, Verify,
+};
 pub use restore::{
     Continue, DataAsk, DatabaseLine, Databases, RestoreAsk, RestoreGo, RestorePlanned, Rows,
     WayBack,
@@ -21,48 +25,13 @@ mod legs;
 mod maintenance;
 mod migrations;
 mod readiness;
+pub mod schema;
 
 pub use doctor::{Doctor, Finding, Fix};
 pub use legs::{EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackPlan};
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
 pub use migrations::{DownLine, MigrationLine, Migrations};
-pub use readiness::{BackupLine, DataReadiness, Rung};
-
-/// The name and version of each answer's form.
-pub mod schema {
-    /// [`super::Status`].
-    pub const STATUS: &str = "cutover.status/1";
-    /// [`super::Done`].
-    pub const DONE: &str = "cutover.done/1";
-    /// [`super::Problem`].
-    pub const PROBLEM: &str = "cutover.problem/1";
-    /// [`super::Releases`].
-    pub const RELEASES: &str = "cutover.releases/1";
-    /// [`super::ReleasesDiff`].
-    pub const RELEASES_DIFF: &str = "cutover.releases-diff/1";
-    /// [`super::Event`].
-    pub const EVENT: &str = "cutover.event/1";
-    /// [`super::Plan`].
-    pub const PLAN: &str = "cutover.plan/1";
-    /// [`super::RollbackPlan`].
-    pub const ROLLBACK_PLAN: &str = "cutover.rollback-plan/1";
-    /// [`super::RestorePlanned`].
-    pub const RESTORE_PLAN: &str = "cutover.restore-plan/1";
-    /// [`super::Databases`].
-    pub const DATABASES: &str = "cutover.databases/1";
-    /// [`super::Migrations`].
-    pub const MIGRATIONS: &str = "cutover.migrations/1";
-    /// [`super::Preview`].
-    pub const PREVIEW: &str = "cutover.preview/1";
-    /// [`super::Doctor`].
-    pub const DOCTOR: &str = "cutover.doctor/1";
-    /// [`crate::report::Report`].
-    pub const REPORT: &str = "cutover.report/1";
-    /// What people wrote in one is kept.
-    pub const REPORT_WRITTEN: &str = "cutover.report-written/1";
-    /// [`super::Turned`].
-    pub const MAINTENANCE: &str = "cutover.maintenance/1";
-}
+pub use readiness::{BackupLine, DataReadiness, DrillLine, Rung};
 
 /// `GET /v1/status`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Texts, made from the wire's values by pure functions: what the users get now comes first, a
 //! release is named before its color, times are clock times.
 
+mod backups;
 mod clock;
 mod doctor;
 mod event;
@@ -14,6 +15,7 @@ mod status;
 
 use cutover_model::{LineLevel, Way};
 
+pub(super) use backups::{backups, prune_plan, retire_plan};
 pub(super) use clock::Clock;
 pub(super) use doctor::doctor;
 pub(super) use event::{event, said};

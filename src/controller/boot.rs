@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::endpoints::{Endpoints, specs};
 use super::gate::first_gate;
 use super::live::Live;
-use super::recorder::Recorder;
+use super::mailbox::recorder::Recorder;
 use super::restoring;
 use super::{App, AppSettings, Shared, mailbox, now};
 use crate::host::{Proof, prove};
@@ -290,6 +290,7 @@ impl App {
             app.wake();
             app.take_first_hold();
             app.end_interrupted();
+            app.resume_upkeep(app.shared.resume);
             app.resume_restores(app.shared.resume);
             app.keep_rule();
         }
@@ -305,6 +306,7 @@ impl App {
         tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
         if is_trusted {
             tasks.spawn(Arc::clone(&app).tend_habits(stop.clone()));
+            tasks.spawn(Arc::clone(&app).tend_backups(stop.clone()));
         }
         app
     }

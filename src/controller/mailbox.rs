@@ -6,6 +6,7 @@
 //! stand; what a disk says too late is in `late`.
 
 mod late;
+pub(super) mod recorder;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::boot::untrusted;
 use super::live::happened;
-use super::recorder::{Doubt, Recorder};
 use super::{Answer, App, Failure, Moved, Recorded, now};
 use crate::journal::JournalError;
 use crate::journal::weights::Entry;
 use late::{Accepted, Claim, Late};
+use recorder::{Doubt, Recorder};
 
 /// Inputs that may wait: one operator and a few scripts; more is a mistake, and they wait outside.
 pub(super) const MAILBOX: usize = 64;

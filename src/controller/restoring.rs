@@ -72,7 +72,7 @@ impl From<restore::Strange> for Stop {
 /// The restore that this app carries out now.
 #[derive(Debug, Default)]
 pub(super) struct Restoring {
-    running: Option<(OperationId, CancellationToken)>,
+    pub(super) running: Option<(OperationId, CancellationToken)>,
     /// The hold that the proxy was started with, because a daemon was killed in the exchange.
     held: Option<HoldGuard>,
     /// The hold of a deploy that clones the live database.
@@ -105,6 +105,9 @@ impl App {
         max_loss: Option<u64>,
         actor: Actor,
     ) -> Result<Answer, Failure> {
+        if self.state().operations.get(&operation).is_some_and(|known| known.upkeep().is_some()) {
+            return self.go_on_upkeep(operation);
+        }
         if self.has_task(operation) {
             let what = "restore".to_owned();
             return Err(Failure::Refused(Refusal::Busy { operation, what }));
@@ -142,6 +145,11 @@ impl App {
         actor: Actor,
     ) -> Result<Answer, Failure> {
         let state = self.state();
+        let is_upkeep =
+            |known: &cutover_model::Operation| known.upkeep().is_some() && known.ended.is_none();
+        if state.operations.get(&operation).is_some_and(is_upkeep) {
+            return Ok(self.give_upkeep_up(operation, &actor));
+        }
         if !state.restores.contains_key(&operation) {
             let why = match state.operations.get(&operation) {
                 None => format!("there is no operation {operation}"),
@@ -163,7 +171,7 @@ impl App {
         })
     }
 
-    fn restoring(&self) -> std::sync::MutexGuard<'_, Restoring> {
+    pub(super) fn restoring(&self) -> std::sync::MutexGuard<'_, Restoring> {
         self.restoring.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -276,7 +284,7 @@ impl App {
         Ok(())
     }
 
-    fn why_stopped(&self) -> Stop {
+    pub(super) fn why_stopped(&self) -> Stop {
         if self.stop.is_cancelled() { Stop::Stopping } else { Stop::GivenUp }
     }
 

@@ -95,7 +95,8 @@ impl App {
             | Effect::Make { .. }
             | Effect::Adopt { .. }
             | Effect::Leave { .. }
-            | Effect::Restore { .. } => Ok(()),
+            | Effect::Restore { .. }
+            | Effect::Upkeep { .. } => Ok(()),
         }
     }
 
@@ -273,7 +274,7 @@ impl App {
             let is_deploy = match interrupted.what {
                 OperationKind::Deploy { .. } => true,
                 // It goes on, or waits, by what is there.
-                OperationKind::Restore { .. } => continue,
+                OperationKind::Restore { .. } | OperationKind::Upkeep { .. } => continue,
                 OperationKind::MigrateDown { .. } if interrupted.ended.is_none() => {
                     self.end_down(operation, &interrupted.what);
                     continue;

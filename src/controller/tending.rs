@@ -100,7 +100,7 @@ impl App {
         };
         let state = self.state();
         // What an operation does at this moment is no drift.
-        if state.running().is_some() {
+        if state.changing().is_some() {
             return;
         }
         let expected = expected(&state);
@@ -109,7 +109,8 @@ impl App {
             Err(why) => return tracing::debug!(%why, "drift is not known"),
         };
         // It began meanwhile: what was seen may be its doing.
-        if self.state().running().is_some() || expected_ids(&self.state()) != expected_ids(&state) {
+        if self.state().changing().is_some() || expected_ids(&self.state()) != expected_ids(&state)
+        {
             return;
         }
         let former = {
@@ -139,7 +140,7 @@ impl App {
     fn view(&self, state: &AppState) -> Option<View> {
         let operator = self.operators_project.get()?.clone();
         state.stable()?;
-        let running = state.running().map(|(_, operation)| &operation.what);
+        let running = state.changing().map(|(_, operation)| &operation.what);
         if matches!(running, Some(OperationKind::Adopt | OperationKind::Leave)) {
             return None;
         }
@@ -174,7 +175,7 @@ impl App {
         }
         let now: BTreeSet<Unserved> = tended.unserved.into_iter().collect();
         // What a deploy or an adoption does at this moment is told when it has ended.
-        if state.running().is_some() {
+        if state.changing().is_some() {
             return;
         }
         let fresh = fresh(known.as_ref(), &now);
@@ -216,7 +217,7 @@ fn expected_ids(state: &AppState) -> Vec<(ReleaseId, ReleaseState)> {
 
 /// The releases whose links may be mended: all, or while a deploy works those with traffic.
 fn linkable(state: &AppState) -> Vec<(Color, ReleaseId)> {
-    let is_free = state.running().is_none();
+    let is_free = state.changing().is_none();
     let may = |color: &Color| is_free || state.split.share(*color) > Weight::ZERO;
     let with = |color: Color| Some((color, (*state.colors.get(color))?));
     Color::BOTH.into_iter().filter(may).filter_map(with).collect()

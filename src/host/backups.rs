@@ -6,13 +6,15 @@
 //! decided by [`retention`]; this file never removes what it was not told to.
 //! INVARIANT: nothing is a backup that has no manifest, and nothing is restored whose hash differs.
 
+pub mod age;
+pub mod due;
 pub mod retention;
 
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use cutover_model::{Millis, OperationId};
+use cutover_model::{Millis, OperationId, ReleaseId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -24,6 +26,8 @@ const ARCHIVE: &str = "dump.pgc";
 const MANIFEST: &str = "manifest.json";
 /// How a folder begins whose backup is not whole yet.
 const UNFINISHED: &str = ".unfinished-";
+/// How a folder begins whose backup was let go.
+const GONE: &str = ".gone-";
 
 /// Why a backup was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +39,31 @@ pub enum Reason {
     Asked,
     /// A restore was about to put other data in place.
     Before(OperationId),
+    /// A database that a restore had put aside was about to be dropped.
+    Retired(OperationId),
     /// It came from elsewhere.
     Imported,
+}
+
+impl Reason {
+    /// Whether it is one of the live database's own backups: what a schedule or a person made of
+    /// data that served, not what was saved because it was about to be replaced.
+    #[must_use]
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Scheduled | Self::Asked)
+    }
+
+    /// In one or two words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Scheduled => "schedule".to_owned(),
+            Self::Asked => "asked for".to_owned(),
+            Self::Before(operation) => format!("before {operation}"),
+            Self::Retired(operation) => format!("retired, {operation}"),
+            Self::Imported => "imported".to_owned(),
+        }
+    }
 }
 
 /// How an archive is kept.
@@ -85,6 +112,30 @@ pub struct Manifest {
     pub verified_at: Option<Millis>,
     /// When a copy left this host, and by which command's first word.
     pub copied: Option<(Millis, String)>,
+    /// When a copy failed last, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_copied: Option<(Millis, String)>,
+    /// When it was found damaged, and how; a later reading that passes takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<(Millis, String)>,
+    /// The operation that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OperationId>,
+    /// The release that served then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseId>,
+    /// The SHA-256 of the archive before it was encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_sha256: Option<String>,
+}
+
+impl Manifest {
+    /// Whether it may be what a restore or a drill takes when none is named: the live database's
+    /// own, and not known to be damaged.
+    #[must_use]
+    pub fn is_way_back(&self) -> bool {
+        self.reason.is_ordinary() && self.damaged.is_none()
+    }
 }
 
 /// A backup that is there.
@@ -208,6 +259,31 @@ fn names(home: &Path) -> Result<Vec<String>, FilesError> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
+/// Removes what a killed process left half made or half removed. To be called only while nothing
+/// makes a backup here.
+///
+/// # Errors
+/// [`FilesError`]; what is left is swept the next time.
+pub async fn sweep(home: &Path) -> Result<usize, FilesError> {
+    let home = home.to_owned();
+    blocking(move || {
+        let mut swept = 0;
+        for name in names(&home)? {
+            if name.starts_with(UNFINISHED) || name.starts_with(GONE) {
+                let path = home.join(&name);
+                std::fs::remove_dir_all(&path).map_err(|error| FilesError::Io {
+                    what: "remove",
+                    path,
+                    error,
+                })?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    })
+    .await
+}
+
 /// What is there.
 ///
 /// # Errors
@@ -220,6 +296,9 @@ pub async fn list(home: &Path) -> Result<Listed, FilesError> {
             let folder = home.join(&name);
             if name.starts_with(UNFINISHED) {
                 listed.broken.push(Broken { folder, why: "it was never finished".to_owned() });
+                continue;
+            }
+            if name.starts_with(GONE) {
                 continue;
             }
             match read_manifest(&folder) {
@@ -311,21 +390,27 @@ pub async fn amend(backup: &Backup) -> Result<(), FilesError> {
     write_manifest(&backup.folder, &backup.manifest).await
 }
 
-/// Removes a backup, or what is left of one; its manifest goes first, so that half of it is none.
+/// Removes a backup: its folder gets another name first, so that half of it is none. Gone already
+/// is success. `renamed`: told once it has.
 ///
 /// # Errors
 /// [`FilesError`].
-pub async fn remove(folder: &Path) -> Result<(), FilesError> {
+pub async fn remove(folder: &Path, renamed: fn()) -> Result<(), FilesError> {
     let folder = folder.to_owned();
     blocking(move || {
         let io = |error| FilesError::Io { what: "remove", path: folder.clone(), error };
-        match std::fs::remove_file(folder.join(MANIFEST)) {
-            Ok(()) => sync(&folder)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let gone = folder.with_file_name(format!("{GONE}{name}"));
+        let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        match std::fs::rename(&folder, &gone) {
+            Ok(()) => sync(folder.parent().unwrap_or(Path::new(".")))?,
+            Err(error) if absent(&error) => {}
             Err(error) => return Err(io(error)),
         }
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(error)),
+        // CRASH: it is no backup any more; the next sweep removes what is left of it.
+        renamed();
+        match std::fs::remove_dir_all(&gone) {
+            Err(error) if !absent(&error) => Err(io(error)),
             _ => Ok(()),
         }
     })

@@ -376,15 +376,8 @@ impl Compose {
         name: &str,
         once: &Once<'_>,
     ) -> Result<(), ComposeError> {
-        let spec = of_generated(self.spec(once.limit), file, &self.folder).args([
-            "run",
-            "-d",
-            "--no-deps",
-            "--pull",
-            "never",
-            "--name",
-            name,
-        ]);
+        let words = ["run", "-d", "--no-deps", "--pull", "never", "--name", name];
+        let spec = of_generated(self.spec(once.limit), file, &self.folder).args(words);
         let what = format!("starting {} beside", once.service);
         checked(&what, process::run(once.of(spec)).await?).map(drop)
     }

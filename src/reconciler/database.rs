@@ -4,13 +4,17 @@
 //! first and may run twice. It decides nothing and knows no traffic.
 
 mod asking;
+mod backing_up;
 mod building;
 mod counting;
+mod exporting;
+mod importing;
 mod rehearsing;
 mod room;
 mod stacks;
 mod swapping;
 mod undoing;
+mod upkeep;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,7 +35,9 @@ use crate::host::postgres::{
     claims, facts,
 };
 
+pub use backing_up::Decoded;
 pub(super) use building::now;
+pub use exporting::{Export, ExportedRow};
 pub use room::Then;
 pub use swapping::{Counted, Ready, Tried};
 
@@ -84,8 +90,12 @@ pub struct Schedule {
     pub keep: (u32, u32, u32),
     /// Who `age` encrypts them to.
     pub encrypt: Option<String>,
+    /// The private key that `age` decrypts with, where it is on this host.
+    pub identity: Option<PathBuf>,
     /// The command that copies each one elsewhere; its path is the last argument.
     pub copy: Vec<String>,
+    /// How long that command may take.
+    pub copy_timeout: Duration,
 }
 
 /// Where a password comes from: read each time, kept nowhere.
@@ -182,6 +192,8 @@ pub struct Kept {
     pub what: &'static str,
     /// Its size in bytes, when the role may know.
     pub bytes: Option<u64>,
+    /// The operation whose mark it carries.
+    pub operation: Option<OperationId>,
 }
 
 /// The names that a restore uses.
@@ -314,7 +326,12 @@ impl Database {
         let session = self.session().await?;
         let mut found = Vec::new();
         if let Some(live) = facts::database(&session, &self.settings.name).await? {
-            found.push(Kept { name: live.name.into(), what: "live", bytes: live.size });
+            found.push(Kept {
+                name: live.name.into(),
+                what: "live",
+                bytes: live.size,
+                operation: None,
+            });
         }
         for database in facts::marked(&session).await? {
             let Some(marker) = database.marker() else { continue };
@@ -325,9 +342,12 @@ impl Database {
                 Kind::Candidate => "candidate",
                 Kind::Previous => "put aside",
                 Kind::Point => "restore point",
-                Kind::Scratch => "scratch",
+                Kind::Scratch => "copy",
             };
-            found.push(Kept { name: database.name.into(), what, bytes: database.size });
+            let (name, bytes) = (database.name.into(), database.size);
+            // A restore point is called after its release.
+            let operation = (marker.kind != Kind::Point).then_some(marker.operation);
+            found.push(Kept { name, what, bytes, operation });
         }
         Ok(found)
     }

@@ -4,4 +4,5 @@ mod adoption;
 mod crashes;
 mod cut_back;
 mod engine_gone;
+mod large;
 mod rounds;

@@ -12,6 +12,8 @@ mod adoption;
 #[cfg(test)]
 mod alone;
 #[cfg(test)]
+mod backups;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod commands;

@@ -3,7 +3,7 @@
 mod busy;
 mod closed;
 mod kills;
-mod shop;
+pub(crate) mod shop;
 
 use shop::Shop;
 

@@ -1,10 +1,11 @@
 //! `[apps.NAME.database]`: where the database is and how it is kept.
 
 use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::compose::{service, words};
-use super::{Surroundings, deadline, no_effect};
+use super::{Surroundings, deadline};
 use crate::checked::{Backup, Database, DatabaseAt, Keep, SpaceCheck};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawBackup, RawDatabase, RawVariable};
@@ -16,6 +17,9 @@ use crate::tree::Place;
 /// Requests that are held for longer are given up by those who sent them.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
+/// How long a copy of a backup may take, where nothing is said.
+const COPY: Duration = Duration::from_secs(3_600);
+
 /// Checks the database of an app.
 pub(super) fn check(
     at: &At<RawDatabase>,
@@ -24,9 +28,6 @@ pub(super) fn check(
     sink: &mut Sink,
 ) -> Option<Database> {
     let (place, raw) = (&at.place, &at.value);
-    if let Some(backup) = &raw.backup {
-        no_effect(backup, "no backup is made by itself", sink);
-    }
     let where_at = server(at, app, sink);
     let name = name(place, "name", raw.name.as_ref(), "add `name`, the name of the database", sink);
     let user = name_of_role(place, raw, sink);
@@ -200,8 +201,8 @@ fn backup(at: &At<RawBackup>, around: &Surroundings, sink: &mut Sink) -> Option<
         sink.missing(&at.place, "schedule", "the backup has no schedule", hint);
         return None;
     };
-    if !is_schedule(&schedule.value) {
-        sink.wrong(&schedule.place, format!("\"{}\" is not a schedule", schedule.value))
+    if let Err(why) = schedule_means(&schedule.value) {
+        sink.wrong(&schedule.place, format!("\"{}\" is not a schedule: {why}", schedule.value))
             .hint("five fields as cron has them: \"0 3 * * *\" is every night at three");
     }
     let keep = raw.keep.as_ref().map(|at| &at.value);
@@ -234,15 +235,23 @@ fn backup(at: &At<RawBackup>, around: &Surroundings, sink: &mut Sink) -> Option<
         keep,
         path: raw.path.as_ref().map(|path| -> PathBuf { path.value.within(&around.folder) }),
         encrypt: raw.encrypt.as_ref().map(|at| at.value.clone()),
+        identity_file: raw.identity_file.as_ref().map(|at| around.file(at, sink)),
         copy: copy.map(|(_, words)| words).unwrap_or_default(),
+        copy_timeout: deadline(raw.copy_timeout.as_ref(), COPY, sink),
     })
 }
 
-/// Five fields of characters that cron knows. What they mean is asked when backups are built.
-fn is_schedule(text: &str) -> bool {
+/// Five fields that mean some moment; an error says why they do not.
+fn schedule_means(text: &str) -> Result<(), String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
+    if fields.len() != 5 {
+        return Err("it does not have five fields".to_owned());
+    }
     let known = |c: char| c.is_ascii_alphanumeric() || "*/,-".contains(c);
-    fields.len() == 5 && fields.iter().all(|field| field.chars().all(known))
+    if let Some(field) = fields.iter().find(|field| !field.chars().all(known)) {
+        return Err(format!("\"{field}\" has characters that cron does not know"));
+    }
+    croner::Cron::from_str(text).map(drop).map_err(|error| error.to_string().to_lowercase())
 }
 
 /// A public key in one of the forms that age takes.

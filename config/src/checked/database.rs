@@ -95,8 +95,12 @@ pub struct Backup {
     pub path: Option<PathBuf>,
     /// The recipient that files are encrypted to by `age`; `None`: not encrypted.
     pub encrypt: Option<String>,
+    /// The private key that `age` decrypts with; `None`: it is not on this host.
+    pub identity_file: Option<PathBuf>,
     /// A command that copies each new file elsewhere; the file's path is its last argument.
     pub copy: Vec<String>,
+    /// How long that command may take.
+    pub copy_timeout: Duration,
 }
 
 /// How many backups are kept.

@@ -70,8 +70,12 @@ section! {
         path: FilePath,
         /// The recipient that `age` encrypts to. Default: not encrypted.
         encrypt: String,
+        /// The private key that `age` decrypts with. Default: this host cannot read them back.
+        identity_file: FilePath,
         /// A command that copies each new file elsewhere; its path is added as the last word.
         copy: Words,
+        /// How long that command may take. Default: 1h.
+        copy_timeout: Span,
     }
 }
 

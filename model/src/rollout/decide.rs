@@ -7,6 +7,7 @@ mod back;
 mod effect;
 mod remake;
 mod restore;
+mod upkeep;
 
 pub use effect::Effect;
 pub use remake::would_make;
@@ -18,6 +19,7 @@ use crate::fact::{AppKind, Fact, OperationKind, RolloutEnding, Step};
 use crate::parts::{Layers, Leg};
 use crate::release::ReleaseState;
 use crate::restore::RestorePlan;
+use crate::upkeep::Upkeep;
 use crate::{Color, OperationId, ReleaseId, Salt, Split, Weight};
 
 /// What may be asked of an app.
@@ -108,6 +110,11 @@ pub enum Input {
         /// The most rows that may be lost, when it is accepted anew.
         max_loss: Option<u64>,
     },
+    /// Work on backups, or on databases beside the live one.
+    Upkeep {
+        /// What.
+        upkeep: Upkeep,
+    },
 }
 
 impl Input {
@@ -186,6 +193,7 @@ pub fn decide(state: &AppState, asked: &Asked) -> Result<Decision, Refusal> {
         Input::Restore { plan } => restore::restore(state, asked, plan),
         Input::MigrateDown { release } => restore::migrate_down(state, asked, *release),
         Input::Continue { operation, max_loss } => restore::go_on(state, *operation, *max_loss),
+        Input::Upkeep { upkeep } => upkeep::upkeep(state, asked, upkeep),
     }
 }
 

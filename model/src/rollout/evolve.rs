@@ -4,8 +4,9 @@ mod migration;
 mod restore;
 
 use super::{AppState, Move, Moved, OPERATIONS_KEPT, Operation, RELEASES_KEPT, Rollout};
-use crate::fact::{Fact, Happened, OperationKind};
+use crate::fact::{Ending, Fact, Happened, OperationKind};
 use crate::release::{ReleaseState, Standing};
+use crate::upkeep::{Occasion, Tried, Upkeep};
 use crate::{Closure, Maintenance, OperationId, ReleaseId, Split};
 
 /// A fact that cannot have happened in this state: the journal is not to be trusted.
@@ -62,6 +63,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
             if let Some(operation) = operation_mut(state, kind, *operation)? {
                 operation.ended = Some((happened.at, ending.clone()));
             }
+            remember(state, happened, *operation, ending);
         }
         Fact::Noted { operation, text } => {
             if let Some(operation) = operation_mut(state, kind, *operation)? {
@@ -137,11 +139,27 @@ fn start(
     };
     state.operations.insert(operation, started);
     state.newest_operation = state.newest_operation.max(operation);
+    let scheduled = Upkeep::BackUp { occasion: Occasion::Scheduled };
+    if matches!(what, OperationKind::Upkeep { upkeep } if *upkeep == scheduled) {
+        state.kept.scheduled = Some(happened.at);
+    }
     if let OperationKind::Deploy { release } | OperationKind::Remake { release, .. } = what {
         state.newest_release = state.newest_release.max(*release);
     }
     forget_old_operations(state);
     Ok(())
+}
+
+/// What the schedule and `status` want to know of work on backups.
+fn remember(state: &mut AppState, happened: &Happened, operation: OperationId, ending: &Ending) {
+    let Some(ended) = state.operations.get(&operation) else { return };
+    let Some(work) = ended.upkeep().cloned() else { return };
+    let backup = match &work {
+        Upkeep::Drill { backup } => Some(backup.clone()),
+        _ => None,
+    };
+    let (began, ended, ending) = (ended.started_at, happened.at, ending.clone());
+    state.kept.ended(&work, Tried { operation, backup, began, ended, ending });
 }
 
 fn evolve_split(

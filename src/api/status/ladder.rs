@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use cutover_model::AppState;
+use cutover_model::{AppState, Ending, Millis};
 
-use super::super::wire::{BackupLine, DataReadiness, Rung};
+use super::super::wire::{BackupLine, DataReadiness, DrillLine, Rung};
 use crate::controller::App;
-use crate::host::backups::{self, Listed};
+use crate::host::backups::{self, Backup, Listed};
 
 /// How long a disk may take to list backups.
 const LIST: Duration = Duration::from_millis(250);
@@ -39,7 +39,7 @@ pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataRead
         });
     }
     let listed = listed?;
-    Some(match listed.backups.last() {
+    Some(match ways_back(listed).next_back() {
         Some(backup) => DataReadiness {
             rung: Rung::Backup,
             what: format!("no restore point; backup {}", backup.id()),
@@ -55,10 +55,35 @@ pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataRead
     })
 }
 
-/// The newest backup.
-pub(super) fn newest(listed: &Listed) -> BackupLine {
-    let newest = listed.backups.last().map(|backup| &backup.manifest);
+/// The live database's own backups, oldest first: what a restore takes when none is named.
+fn ways_back(listed: &Listed) -> impl DoubleEndedIterator<Item = &Backup> {
+    listed.backups.iter().filter(|backup| backup.manifest.is_way_back())
+}
+
+fn why(ending: &Ending) -> Option<String> {
+    match ending {
+        Ending::Failed(why) | Ending::Refused(why) => Some(why.clone()),
+        _ => None,
+    }
+}
+
+/// The newest backup, the next one, and the newest drill.
+pub(super) fn newest(state: &AppState, listed: &Listed, next: Option<Millis>) -> BackupLine {
+    let newest = ways_back(listed).next_back().map(|backup| &backup.manifest);
+    let tried = state.kept.backup.as_ref();
     BackupLine {
+        not_copied: newest
+            .filter(|manifest| manifest.copied.is_none())
+            .and_then(|manifest| manifest.not_copied.clone())
+            .map(|(at, why)| (at.0, why)),
+        next_at: next.map(|at| at.0),
+        failed: tried.and_then(|tried| Some((tried.ended.0, why(&tried.ending)?))),
+        drill: state.kept.drill.as_ref().map(|drill| DrillLine {
+            at: drill.ended.0,
+            backup: drill.backup.clone(),
+            took_ms: drill.ended.since(drill.began),
+            failed: why(&drill.ending),
+        }),
         id: newest.map(|manifest| manifest.id.clone()),
         at: newest.map(|manifest| manifest.at.0),
         verified_at: newest.and_then(|manifest| manifest.verified_at).map(|at| at.0),

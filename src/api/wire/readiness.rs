@@ -30,6 +30,31 @@ pub struct BackupLine {
     pub kept: u64,
     /// Things in the folder that are no whole backup.
     pub broken: u64,
+    /// When and why the copy of it failed.
+    #[serde(default)]
+    pub not_copied: Option<(i64, String)>,
+    /// When the next one is due by the schedule.
+    #[serde(default)]
+    pub next_at: Option<i64>,
+    /// When and why the newest try to make one failed.
+    #[serde(default)]
+    pub failed: Option<(i64, String)>,
+    /// The newest drill.
+    #[serde(default)]
+    pub drill: Option<DrillLine>,
+}
+
+/// A restore drill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillLine {
+    /// When it ended.
+    pub at: i64,
+    /// The backup.
+    pub backup: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Why it did not pass; `None`: it did.
+    pub failed: Option<String>,
 }
 
 /// Kinds of ways back for the data.

@@ -131,7 +131,7 @@ pub struct Databases {
 pub struct DatabaseLine {
     /// Its name.
     pub name: String,
-    /// `live`, `restore point`, `put aside` or `candidate`.
+    /// `live`, `restore point`, `put aside`, `candidate`, or `copy` (of a backup).
     pub what: String,
     /// Since when it is that.
     pub since: Option<i64>,

@@ -165,6 +165,7 @@ fn asked(what: &OperationKind) -> String {
         }
         OperationKind::MigrateDown { release } => format!("down scripts of {release}"),
         OperationKind::Undo { operation } => format!("undo {operation}"),
+        OperationKind::Upkeep { upkeep } => upkeep.to_string(),
         OperationKind::Restore { source, to } => format!("restore of {source}; {to} serves on it"),
         OperationKind::Adopt
         | OperationKind::Leave

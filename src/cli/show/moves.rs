@@ -91,6 +91,10 @@ fn begun(done: &Done) -> String {
             format!("{operation}: tried on a copy first. Ctrl-C leaves this view, it goes on.")
         }
         "leave" => format!("{operation}: giving back. Ctrl-C leaves this view, it goes on."),
+        "backup" | "backup verify" | "backup prune" | "backup import" | "backup restore"
+        | "db retire" | "drill" => {
+            format!("{operation}: {}. Ctrl-C leaves this view, it goes on.", done.what)
+        }
         what => format!("{operation} ({what}) is accepted; traffic has not moved yet."),
     }
 }
@@ -123,6 +127,10 @@ pub(in crate::cli) fn last_lines(done: &Done, left: Option<&str>) -> String {
                     Next:  cutover deploy          Way back:  cutover leave"
             .to_owned(),
         "deploy" | "leave" | "migrate down" => String::new(),
+        "backup" => "All of them:  cutover backup list          Can it be restored?  cutover drill"
+            .to_owned(),
+        "backup verify" | "backup prune" | "backup import" | "backup restore" | "db retire"
+        | "drill" => String::new(),
         "undo" => "Back again:  cutover rollback".to_owned(),
         _ if done.serves.weight == Weight::FULL => format!(
             "{standby} stays warm until the next deploy: \"cutover rollback\" is instant and loses \

@@ -72,18 +72,49 @@ fn one(app: &AppStatus, status: &Status, clock: &Clock) -> String {
     lines.join("\n")
 }
 
-/// `b-118, 26 Nov 03:00, read back; copy off this host: NONE`
+/// `b-118, 26 Nov 03:00, verified; test restore 22 Nov, 41 s; next 03:00; copy off this host: NONE`
 fn backup(newest: &BackupLine, now: i64, clock: &Clock) -> String {
     let broken = match newest.broken {
         0 => String::new(),
         count => format!("; {count} not whole: cutover doctor"),
     };
-    let (Some(id), Some(at)) = (&newest.id, newest.at) else {
-        return format!("NONE{broken}");
+    let mut parts = Vec::new();
+    if let Some((at, why)) = &newest.failed {
+        let why = why.lines().next().unwrap_or_default();
+        parts.push(format!("FAILED {}: {why}", clock.near(*at, now)));
+    }
+    parts.push(match (&newest.id, newest.at) {
+        (Some(id), Some(at)) => {
+            let read = if newest.verified_at.is_some() { "verified" } else { "NOT verified" };
+            format!("{id}, {}, {read}", clock.near(at, now))
+        }
+        _ => "NONE: cutover backup create".to_owned(),
+    });
+    parts.push(drill(newest, now, clock));
+    parts.push(match newest.next_at {
+        Some(at) => format!("next {}", clock.near(at, now)),
+        None => "no schedule".to_owned(),
+    });
+    let copied = match (newest.copied_at, &newest.not_copied) {
+        (Some(at), _) => clock.near(at, now),
+        (None, Some((at, _))) => format!("FAILED {}", clock.near(*at, now)),
+        (None, None) => "NONE".to_owned(),
     };
-    let read = if newest.verified_at.is_some() { "read back" } else { "NOT read back" };
-    let copied = newest.copied_at.map_or("NONE".to_owned(), |at| clock.near(at, now));
-    format!("{id}, {}, {read}; copy off this host: {copied}{broken}", clock.near(at, now))
+    parts.push(format!("copy off this host: {copied}"));
+    format!("{}{broken}", parts.join("; "))
+}
+
+/// `test restore 22 Nov, 41 s`
+fn drill(newest: &BackupLine, now: i64, clock: &Clock) -> String {
+    let Some(drill) = &newest.drill else { return "test restore NONE: cutover drill".to_owned() };
+    let at = clock.near(drill.at, now);
+    match &drill.failed {
+        Some(_) => format!("test restore {at} FAILED"),
+        None => {
+            let took = text::duration(Duration::from_millis(drill.took_ms));
+            format!("test restore {at}, {took}")
+        }
+    }
 }
 
 /// `restore point before r7, 26 Nov 22:31, 2 h 38 min old; copying it took 3.4 s`

@@ -68,6 +68,14 @@ fn app(mood: Mood) -> AppStatus {
             copied_at: None,
             kept: 7,
             broken: 1,
+            next_at: Some(NOW + 110 * MINUTE),
+            drill: Some(crate::api::wire::DrillLine {
+                at: NOW - 5_000 * MINUTE,
+                backup: Some("b-113".to_owned()),
+                took_ms: 41_000,
+                failed: None,
+            }),
+            ..crate::api::wire::BackupLine::default()
         }),
         next_weights: Vec::new(),
         running: Vec::new(),

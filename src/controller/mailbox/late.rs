@@ -9,7 +9,8 @@
 use std::time::{Duration, Instant};
 
 use cutover_model::{
-    Actor, Asked, Color, Effect, Ending, Fact, Generation, Happened, Input, RolloutEnding, Standing,
+    Actor, Asked, Color, Effect, Ending, Fact, Generation, Happened, Input, Occasion,
+    RolloutEnding, Standing, Upkeep,
 };
 use tokio::sync::oneshot;
 
@@ -43,15 +44,18 @@ impl Accepted {
                 | Input::Restore { .. }
                 | Input::MigrateDown { .. }
                 | Input::Continue { .. }
+                | Input::Upkeep { .. }
         )
     }
 
-    /// Whether a person waits for it, and not an operation that is under way.
+    /// Whether a person waits for it, and not an operation that is under way, or the schedule.
     fn is_a_persons(&self) -> bool {
-        !matches!(
-            self.asked.input,
-            Input::Ready { .. } | Input::Returned { .. } | Input::Continue { .. }
-        )
+        const SCHEDULED: Upkeep = Upkeep::BackUp { occasion: Occasion::Scheduled };
+        match &self.asked.input {
+            Input::Ready { .. } | Input::Returned { .. } | Input::Continue { .. } => false,
+            Input::Upkeep { upkeep } => *upkeep != SCHEDULED,
+            _ => true,
+        }
     }
 }
 

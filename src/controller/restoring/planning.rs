@@ -16,7 +16,6 @@ use super::super::{Answer, App, Failure, now};
 use super::Stop;
 pub use crate::reconciler::database::Kept;
 
-use crate::host::backups::Reason;
 use crate::reconciler::database::Database;
 use crate::text;
 
@@ -172,6 +171,7 @@ impl App {
             )));
         }
         (plan.max_loss, plan.accepted_at) = (max_loss, now());
+        self.make_way().await;
         let answer = self.take(plan, actor, request).await?;
         // Every other one was made for the data that is going now.
         self.restoring().shown.clear();
@@ -324,8 +324,8 @@ impl App {
             let is_named = matches!(data, Data::Backup(id) if *id == manifest.id);
             let is_choice = matches!(data, Data::Cheapest | Data::NewestBackup)
                 && ways.iter().all(|way| !way.is_backup())
-                // What was live before a restore is what that one got rid of.
-                && !matches!(manifest.reason, Reason::Before(_));
+                // What was saved because it was about to be replaced is what was got rid of.
+                && manifest.is_way_back();
             if !is_named && !is_choice {
                 continue;
             }

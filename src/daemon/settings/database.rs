@@ -42,7 +42,9 @@ pub(super) fn database(
             cron: backup.schedule.clone(),
             keep: (backup.keep.daily, backup.keep.weekly, backup.keep.monthly),
             encrypt: backup.encrypt.clone(),
+            identity: backup.identity_file.clone(),
             copy: backup.copy.clone(),
+            copy_timeout: backup.copy_timeout,
         }),
         integrity: app.integrity.clone().into_iter().map(query).collect(),
         unknown_space: match from.space {

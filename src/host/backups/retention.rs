@@ -1,16 +1,21 @@
 //! Which backups are kept: the newest of each of so many days, weeks and months.
 //!
 //! Pure. A day and a week are those of the operator's time zone; a week begins on Monday. The
-//! newest backup that was read back completely is never let go, nor one that a restore made or a
-//! plan names.
+//! newest backup that was read back completely is never let go, nor one that a plan names. What was
+//! saved because something was about to be replaced or dropped, what came from elsewhere and what
+//! is damaged stands for no day: it goes a month after it was made.
 
 use std::collections::BTreeSet;
 
+use cutover_model::Millis;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Backup, Reason};
+use super::Backup;
+
+/// How long a backup is kept that stands for no day, in milliseconds.
+const APART_FOR_MS: i64 = 30 * 24 * 3_600 * 1_000;
 
 /// How many are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +33,25 @@ pub struct Keep {
 pub fn may_go(
     backups: &[Backup],
     keep: Keep,
-    zone: &TimeZone,
+    (now, zone): (Millis, &TimeZone),
     named: &BTreeSet<String>,
 ) -> Vec<String> {
     let mut kept: BTreeSet<&str> = named.iter().map(String::as_str).collect();
     let mut newest_first: Vec<&Backup> = backups.iter().collect();
     newest_first.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.at));
-    let verified = newest_first.iter().find(|backup| backup.manifest.verified_at.is_some());
+    let verified = newest_first
+        .iter()
+        .find(|backup| backup.manifest.verified_at.is_some() && backup.manifest.damaged.is_none());
     kept.extend(verified.map(|backup| backup.id()));
-    for backup in &newest_first {
-        // What a restore saved before it began is a person's to let go.
-        if matches!(backup.manifest.reason, Reason::Before(_)) {
+    for backup in newest_first.iter().filter(|backup| !backup.manifest.is_way_back()) {
+        let manifest = &backup.manifest;
+        // Data may be much older than the backup of it, as that of an import.
+        let made = manifest.verified_at.map_or(manifest.at, |verified| verified.max(manifest.at));
+        if now.0 - made.0 <= APART_FOR_MS {
             kept.insert(backup.id());
         }
     }
-    let scheduled =
-        || newest_first.iter().filter(|b| !matches!(b.manifest.reason, Reason::Before(_)));
+    let scheduled = || newest_first.iter().filter(|backup| backup.manifest.is_way_back());
     kept.extend(newest_of(scheduled(), keep.daily, |backup| day(backup, zone)));
     kept.extend(newest_of(scheduled(), keep.weekly, |backup| monday(day(backup, zone))));
     kept.extend(newest_of(scheduled(), keep.monthly, |backup| day(backup, zone).first_of_month()));

@@ -29,6 +29,11 @@ fn manifest(id: &str, at: i64) -> Manifest {
         took_ms: 10,
         verified_at: None,
         copied: None,
+        not_copied: None,
+        damaged: None,
+        operation: None,
+        release: None,
+        plain_sha256: None,
     }
 }
 
@@ -98,8 +103,8 @@ async fn an_id_leads_nowhere_else() {
 async fn a_removed_backup_is_gone_and_its_id_may_come_again() {
     let home = tempfile::tempdir().unwrap();
     let backup = made(home.path(), b"one").await;
-    remove(&backup.folder).await.unwrap();
-    remove(&backup.folder).await.unwrap();
+    remove(&backup.folder, || {}).await.unwrap();
+    remove(&backup.folder, || {}).await.unwrap();
     assert_eq!(list(home.path()).await.unwrap(), Listed::default());
 }
 
@@ -110,12 +115,24 @@ fn days_and_weeks_keep_their_newest() {
     let gone = may_go(
         &backups,
         Keep { daily: 3, weekly: 2, monthly: 0 },
-        &TimeZone::UTC,
+        (Millis(MONDAY + 28 * DAY), &TimeZone::UTC),
         &BTreeSet::new(),
     );
     let kept: Vec<i64> = (0..28).filter(|n| !gone.contains(&format!("b-{n}"))).collect();
     // The three newest days, and the newest of this week and of the one before.
     assert_eq!(kept, [20, 25, 26, 27]);
+}
+
+#[tokio::test]
+async fn what_a_kill_left_is_swept_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let (kept, gone) = (made(home.path(), b"one").await, made(home.path(), b"two").await);
+    std::mem::forget(begin(home.path()).unwrap());
+    std::fs::rename(&gone.folder, home.path().join(".gone-b-2")).unwrap();
+    std::fs::create_dir(home.path().join("mine")).unwrap();
+    assert_eq!(sweep(home.path()).await.unwrap(), 2);
+    assert_eq!(names(home.path()).unwrap().len(), 2, "a folder of somebody else's stays");
+    assert_eq!(list(home.path()).await.unwrap().backups, [kept]);
 }
 
 #[test]
@@ -124,6 +141,32 @@ fn what_is_needed_is_kept_whatever_its_age() {
     backups[1].manifest.verified_at = Some(Millis(1));
     backups[2].manifest.reason = Reason::Before(OperationId(41));
     let named = BTreeSet::from(["b-3".to_owned()]);
-    let gone = may_go(&backups, Keep { daily: 1, weekly: 0, monthly: 0 }, &TimeZone::UTC, &named);
+    let keep = Keep { daily: 1, weekly: 0, monthly: 0 };
+    let gone = may_go(&backups, keep, (Millis(MONDAY + 20 * DAY), &TimeZone::UTC), &named);
     assert_eq!(gone, ["b-0", "b-4", "b-5", "b-6", "b-7", "b-8"]);
+}
+
+#[test]
+fn what_was_saved_before_a_change_goes_a_month_later_and_counts_for_no_day() {
+    let mut backups: Vec<Backup> = (0..3).map(backup).collect();
+    backups[1].manifest.reason = Reason::Before(OperationId(41));
+    backups[2].manifest.reason = Reason::Imported;
+    let keep = Keep { daily: 1, weekly: 0, monthly: 0 };
+    let at = |days: i64| {
+        let now = Millis(MONDAY + days * DAY);
+        may_go(&backups, keep, (now, &TimeZone::UTC), &BTreeSet::new())
+    };
+    assert_eq!(at(30), [] as [&str; 0]);
+    assert_eq!(at(32), ["b-1"]);
+    assert_eq!(at(40), ["b-1", "b-2"]);
+}
+
+#[test]
+fn a_damaged_backup_stands_for_no_day() {
+    let mut backups: Vec<Backup> = (0..2).map(backup).collect();
+    backups[1].manifest.damaged = Some((Millis(1), "cut".to_owned()));
+    let keep = Keep { daily: 1, weekly: 0, monthly: 0 };
+    let now = (Millis(MONDAY + 2 * DAY), &TimeZone::UTC);
+    // The damaged one is a person's to look at until a month has passed.
+    assert_eq!(may_go(&backups, keep, now, &BTreeSet::new()), [] as [&str; 0]);
 }

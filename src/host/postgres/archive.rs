@@ -15,7 +15,10 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+pub mod foreign;
+pub mod kept;
 pub mod listing;
+pub mod restricted;
 pub mod schema;
 pub(in crate::host::postgres) mod tool;
 
@@ -23,6 +26,7 @@ use super::connect::Server;
 use super::contents::Snapshot;
 use super::error::DbError;
 use super::names::{DbName, hex};
+use kept::Kept;
 use tool::{CHUNK, Running, dbname};
 
 /// The size and the hash of a file.
@@ -132,7 +136,8 @@ async fn write(running: &mut Running, path: &Path) -> Result<Sealed, DbError> {
     Ok(Sealed { bytes, sha256: hex(&hash.finalize()) })
 }
 
-/// Proves an archive: its hash, and a full decode of every block by `pg_restore`.
+/// Proves an archive that is not encrypted: its hash, and a full decode of every block by
+/// `pg_restore`.
 ///
 /// # Errors
 /// [`DbError::Archive`] when it is damaged, cut, or made by a later PostgreSQL.
@@ -143,20 +148,33 @@ pub async fn check(
     sealed: &Sealed,
     limit: Duration,
 ) -> Result<(), DbError> {
+    check_kept(server, operation, &Kept::plain(path, sealed), limit).await
+}
+
+/// Proves an archive.
+///
+/// # Errors
+/// As [`check`], and where it cannot be decrypted.
+pub async fn check_kept(
+    server: &Server,
+    operation: OperationId,
+    kept: &Kept,
+    limit: Duration,
+) -> Result<(), DbError> {
     let checked = async {
-        seal_holds(path, sealed).await?;
+        kept.holds().await?;
         let args = ["--file=/dev/null".to_owned()];
         let mut running = tool::start(server, operation, "pg_restore", &args).await?;
-        let fed = feed(&mut running, path).await;
+        let fed = kept.feed(&mut running).await;
         let ended = running.end().await;
-        same(path, sealed, &fed?)?;
-        ended.map_err(|error| damaged(path, error))
+        fed?;
+        ended.map_err(|error| damaged(&kept.path, error))
     };
     bounded("reading an archive back", limit, checked).await
 }
 
-/// Restores an archive into an empty database; never into the live one, which the caller proves by
-/// handing over the candidate that [`super::build::empty`] made.
+/// Restores an archive that is not encrypted into an empty database; never into the live one, which
+/// the caller proves by handing over the candidate that [`super::build::empty`] made.
 ///
 /// # Errors
 /// [`DbError::Archive`] when it is damaged, [`DbError::Tool`] with what `pg_restore` said.
@@ -164,15 +182,29 @@ pub async fn restore(
     server: &Server,
     operation: OperationId,
     (path, sealed): (&Path, &Sealed),
+    into: (&DbName, &Owners),
+    limit: Duration,
+) -> Result<(), DbError> {
+    restore_kept(server, operation, &Kept::plain(path, sealed), into, limit).await
+}
+
+/// Restores an archive into an empty database.
+///
+/// # Errors
+/// As [`restore`], and where it cannot be decrypted.
+pub async fn restore_kept(
+    server: &Server,
+    operation: OperationId,
+    kept: &Kept,
     (into, owners): (&DbName, &Owners),
     limit: Duration,
 ) -> Result<(), DbError> {
     let restored = async {
-        seal_holds(path, sealed).await?;
+        kept.holds().await?;
         let mut running = start_restore(server, operation, into, owners).await?;
-        let fed = feed(&mut running, path).await;
+        let fed = kept.feed(&mut running).await;
         let ended = running.end().await;
-        same(path, sealed, &fed?)?;
+        fed?;
         ended
     };
     bounded("restoring an archive", limit, restored).await
@@ -245,10 +277,6 @@ pub async fn seal(path: &Path) -> Result<Sealed, DbError> {
     }
 }
 
-async fn seal_holds(path: &Path, sealed: &Sealed) -> Result<(), DbError> {
-    same(path, sealed, &seal(path).await?)
-}
-
 fn same(path: &Path, wanted: &Sealed, found: &Sealed) -> Result<(), DbError> {
     let why = match (wanted.bytes == found.bytes, wanted.sha256 == found.sha256) {
         (true, true) => return Ok(()),
@@ -256,25 +284,6 @@ fn same(path: &Path, wanted: &Sealed, found: &Sealed) -> Result<(), DbError> {
         (true, false) => "its SHA-256 is not the one that was noted".to_owned(),
     };
     Err(DbError::Archive { path: path.to_owned(), why })
-}
-
-/// Hands a file to a tool and gives what was handed over, hashed on the way.
-async fn feed(running: &mut Running, path: &Path) -> Result<Sealed, DbError> {
-    let at = |error| DbError::File { path: path.to_owned(), error };
-    let mut file = File::open(path).await.map_err(at)?;
-    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0_u64, vec![0; CHUNK]);
-    let mut takes = true;
-    loop {
-        let count = file.read(&mut buffer).await.map_err(at)?;
-        if count == 0 {
-            running.close_input().await;
-            return Ok(Sealed { bytes, sha256: hex(&hash.finalize()) });
-        }
-        // It may have ended with an error; the file is hashed to its end all the same.
-        takes = takes && running.feed(&buffer[..count]).await;
-        hash.update(&buffer[..count]);
-        bytes += count as u64;
-    }
 }
 
 fn damaged(path: &Path, error: DbError) -> DbError {

@@ -6,6 +6,8 @@
 //! upper bound that counts rows taken back again, and that TRUNCATE or a crash of the server makes
 //! unknown. A figure says which of the two it is.
 
+pub mod export;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -156,7 +158,7 @@ pub async fn exact(live: &Session, other: &Session, limit: Duration) -> Result<B
     bill
 }
 
-const ALIKE: &str = "
+pub(super) const ALIKE: &str = "
 SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET intervalstyle = 'postgres';
 SET bytea_output = 'hex'; SET extra_float_digits = 1; SET xmloption = 'content';
 BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -196,12 +198,12 @@ async fn large_objects(
 
 /// The columns of a table, quoted, and those of its primary key.
 #[derive(Default)]
-struct Shape {
-    columns: BTreeSet<String>,
-    key: BTreeSet<String>,
+pub(super) struct Shape {
+    pub(super) columns: BTreeSet<String>,
+    pub(super) key: BTreeSet<String>,
 }
 
-async fn shapes(session: &Session) -> Result<BTreeMap<String, Shape>, DbError> {
+pub(super) async fn shapes(session: &Session) -> Result<BTreeMap<String, Shape>, DbError> {
     let what = "asking for the columns of tables";
     let sql = format!(
         "SELECT t.name, quote_ident(a.attname), coalesce(a.attnum = ANY (i.indkey), false)

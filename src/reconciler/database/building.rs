@@ -3,19 +3,17 @@
 //! The live database keeps serving; nothing of it is changed, and no session of anybody is touched
 //! but by a restore point that is a clone.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cutover_model::{Millis, Oid, OperationId, Point, ReleaseId, RestorePlan, Source};
 
 use super::{Database, PointKind, Trouble, named};
-use crate::host::backups::{self, Backup, Draft, Form, Manifest, Reason};
-use crate::host::postgres::archive::{self, Owners, Sealed};
+use crate::host::backups::{self, Reason};
+use crate::host::postgres::archive::{self, Owners};
 use crate::host::postgres::contents::{Contents, Snapshot};
 use crate::host::postgres::verify::{self, Wanted};
 use crate::host::postgres::{
-    DatabaseFacts, DbError, DbName, Kind, Made, Marker, Session, build, claims, facts, loss,
-    properties,
+    DatabaseFacts, DbError, DbName, Kind, Made, Marker, Session, build, claims, facts, properties,
 };
 use crate::{crash, text};
 
@@ -36,92 +34,17 @@ impl Database {
         live.ok_or_else(|| Trouble::Refused(format!("there is no database \"{name}\"")))
     }
 
-    /// Makes a backup of the live database, reads it back completely, and gives it with a sentence.
-    ///
-    /// # Errors
-    /// [`Trouble`]; nothing of it is left then.
-    pub async fn back_up(&self, reason: Reason) -> Result<(Backup, String), Trouble> {
-        let started = Instant::now();
-        let home = &self.settings.backups;
-        let draft = backups::begin(home).map_err(|error| Trouble::Failed(error.to_string()))?;
-        let at = now();
-        let session = self.session().await?;
-        let server = facts::server(&session).await?;
-        let live = self.live(&session).await?;
-        let inside = self.server.connect(&live.name, self.operation).await?;
-        let activity = loss::activity(&inside).await?;
-        let snapshot = self.snapshot(&live.name).await?;
-        let dumped = self.dump_snapshot(&draft, &live.name, &snapshot).await;
-        snapshot.close().await;
-        let (sealed, contents) = dumped?;
-        crash::point("backup.dumped");
-        let path = draft.archive();
-        archive::check(&self.server, self.operation, &path, &sealed, LONG).await?;
-        crash::point("backup.checked");
-        let (sealed, form) = self.encrypt(&draft, sealed).await?;
-        let manifest = Manifest {
-            version: 1,
-            id: draft.id.clone(),
-            database: live.name.as_str().to_owned(),
-            at,
-            reason,
-            server: server.version,
-            system: server.system_identifier,
-            bytes: sealed.bytes,
-            sha256: sealed.sha256,
-            form,
-            contents: serde_json::to_value(&contents).unwrap_or_default(),
-            activity: serde_json::to_value(&activity).unwrap_or_default(),
-            took_ms: millis(started.elapsed()),
-            verified_at: Some(now()),
-            copied: None,
-        };
-        let made = draft.finish(manifest).await;
-        let backup = made.map_err(|error| Trouble::Failed(error.to_string()))?;
-        let text = format!(
-            "{}, {}, read back completely, {}",
-            backup.id(),
-            text::size(backup.manifest.bytes),
-            text::duration(started.elapsed())
-        );
-        Ok((backup, text))
-    }
-
     pub(super) async fn snapshot(&self, database: &DbName) -> Result<Snapshot, Trouble> {
         let session = self.server.connect(database, self.operation).await?;
         Ok(Snapshot::open(session).await?)
-    }
-
-    async fn dump_snapshot(
-        &self,
-        draft: &Draft,
-        database: &DbName,
-        snapshot: &Snapshot,
-    ) -> Result<(Sealed, Contents), Trouble> {
-        let contents = snapshot.contents(COUNT).await?;
-        let path = draft.archive();
-        let of = (database, snapshot);
-        let sealed = archive::dump(&self.server, self.operation, of, &path, LONG).await?;
-        Ok((sealed, contents))
-    }
-
-    /// Encrypts an archive that was read back, where the operator wants it so.
-    async fn encrypt(&self, draft: &Draft, sealed: Sealed) -> Result<(Sealed, Form), Trouble> {
-        let schedule = self.settings.schedule.as_ref();
-        let Some(recipient) = schedule.and_then(|schedule| schedule.encrypt.clone()) else {
-            return Ok((sealed, Form::Custom));
-        };
-        age(&draft.archive(), &recipient).await?;
-        let sealed = archive::seal(&draft.archive()).await?;
-        Ok((sealed, Form::Age { recipient }))
     }
 
     /// Today's data, before anything takes its place.
     ///
     /// # Errors
     /// [`Trouble`].
-    pub async fn dump(&self, _plan: &RestorePlan) -> Result<String, Trouble> {
-        let (_, text) = self.back_up(Reason::Before(self.operation)).await?;
+    pub async fn dump(&self, plan: &RestorePlan) -> Result<String, Trouble> {
+        let (_, text) = self.back_up(Reason::Before(self.operation), plan.from).await?;
         Ok(text)
     }
 
@@ -274,17 +197,16 @@ impl Database {
             Source::Backup { id } => {
                 let backup = backups::find(&self.settings.backups, id).await;
                 let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
-                let sealed = sealed(&backup);
-                let path = self.decrypted(&backup)?;
-                archive::check(&self.server, self.operation, &path, &sealed, LONG).await?;
+                let kept = self.archive_of(&backup)?;
+                archive::check_kept(&self.server, self.operation, &kept, LONG).await?;
                 let held = serde_json::from_value::<Contents>(backup.manifest.contents.clone());
                 let size = held.map_or(live.size.unwrap_or(0), |held| held.size);
                 self.has_room(&session, size).await?;
                 build::empty(&session, &live, &name, &building).await?;
                 crash::point("restore.empty");
                 let owners = self.owners(&session, &live).await?;
-                let (from, into) = ((path.as_path(), &sealed), (&name, &owners));
-                archive::restore(&self.server, self.operation, from, into, LONG).await?;
+                let into = (&name, &owners);
+                archive::restore_kept(&self.server, self.operation, &kept, into, LONG).await?;
             }
             Source::Aside { .. } => {}
         }
@@ -304,19 +226,6 @@ impl Database {
         let made = made.ok_or_else(|| Trouble::Failed(format!("\"{name}\" is gone")))?;
         let wanted = properties::read(session, model).await?;
         Ok(properties::apply(session, &made, &wanted).await?)
-    }
-
-    /// An archive that was encrypted can only be read where its key is.
-    fn decrypted(&self, backup: &Backup) -> Result<std::path::PathBuf, Trouble> {
-        match &backup.manifest.form {
-            Form::Custom => Ok(backup.archive()),
-            Form::Age { .. } => Err(Trouble::Refused(format!(
-                "{} is encrypted, and its key is not here. Taking a decrypted one back in is not \
-                 built yet: {} (age -d, then pg_restore into a database beside the live one)",
-                backup.id(),
-                backup.archive().display()
-            ))),
-        }
     }
 
     /// Checks the candidate against what it was made from, and marks it as checked.
@@ -354,7 +263,7 @@ impl Database {
         Ok(format!("{}: all pass", passed.join(", ")))
     }
 
-    async fn prove(&self, name: &DbName, wanted: &Contents) -> Result<(), Trouble> {
+    pub(super) async fn prove(&self, name: &DbName, wanted: &Contents) -> Result<(), Trouble> {
         let session = self.session().await?;
         let live = self.live(&session).await?;
         let wanted =
@@ -376,34 +285,7 @@ impl Database {
     }
 }
 
-/// What the manifest says of the archive.
-fn sealed(backup: &Backup) -> Sealed {
-    Sealed { bytes: backup.manifest.bytes, sha256: backup.manifest.sha256.clone() }
-}
-
-/// Replaces an archive by its encrypted form.
-async fn age(path: &Path, recipient: &str) -> Result<(), Trouble> {
-    use crate::host::process::{self, Spec};
-
-    let encrypted = path.with_extension("age");
-    let spec = Spec::new("age", LONG)
-        .args(["--encrypt", "--recipient", recipient, "--output"])
-        .arg(&encrypted)
-        .arg(path);
-    let out = process::run(spec).await.map_err(|error| {
-        Trouble::Refused(format!("the backup cannot be encrypted: {error}. Install age"))
-    })?;
-    if !out.status.success() {
-        let said = process::tail(&out.stderr, 3);
-        return Err(Trouble::Refused(format!("age refused to encrypt the backup: {said}")));
-    }
-    let failed = |error: std::io::Error| Trouble::Failed(error.to_string());
-    let file = std::fs::File::open(&encrypted).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&encrypted, path).map_err(failed)
-}
-
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

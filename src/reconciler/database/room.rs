@@ -9,7 +9,7 @@ use std::path::Path;
 use cutover_model::{RestorePlan, Source};
 
 use super::{Database, Trouble, named};
-use crate::host::backups;
+use crate::host::backups::{self, Backup};
 use crate::host::postgres::preflight::{self, Need, Refusal};
 use crate::host::postgres::{Contents, Session, claims, facts};
 use crate::text;
@@ -63,11 +63,7 @@ impl Database {
                 let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
                 let checked = backups::check(&backup).await;
                 checked.map_err(|error| Trouble::Refused(error.to_string()))?;
-                need.made_by = Some(backup.manifest.server / 10_000);
-                if let Ok(held) = serde_json::from_value::<Contents>(backup.manifest.contents) {
-                    (need.size, need.roles) = (held.size, held.roles);
-                    need.extensions = held.extensions.into_keys().collect();
-                }
+                backup_needs(&mut need, &backup);
             }
         }
         // A candidate that is there already is used, or dropped before the next one is made.
@@ -99,14 +95,36 @@ impl Database {
         if !facts::counts_writes(&session, live.oid).await? {
             refusals.push(uncounted());
         }
-        if refusals.is_empty() {
-            return Ok(());
+        refused(&refusals)
+    }
+
+    /// Looks for everything that keeps a backup from being restored beside the live database.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] with each reason and what to do.
+    pub(super) async fn preflight_beside(&self, need: impl Fn(&mut Need)) -> Result<(), Trouble> {
+        let session = self.session().await?;
+        claims::ensure_ledger(&session).await?;
+        let live = self.live(&session).await?;
+        let mut wanted = Need {
+            live: live.name.clone(),
+            size: live.size.unwrap_or(0),
+            extensions: BTreeSet::new(),
+            roles: BTreeSet::new(),
+            made_by: None,
+            unknown_space: self.settings.unknown_space,
+        };
+        need(&mut wanted);
+        let (server, operation) = (&self.server, self.operation);
+        let mut seen = preflight::look(server, &session, operation, &live.name).await?;
+        // The live database is not renamed, so nothing of it is in the way.
+        if let Some(live) = &mut seen.live {
+            live.prepared.clear();
+            live.slots.clear();
+            live.sessions.clear();
+            (live.allows, live.subscriptions) = (true, 0);
         }
-        let lines: Vec<String> = refusals
-            .iter()
-            .map(|refusal| format!("{}: {}", refusal.what, refusal.remedy))
-            .collect();
-        Err(Trouble::Refused(lines.join("\n")))
+        refused(&preflight::refusals(&wanted, &seen))
     }
 
     /// What the dump will take at most, by the newest one of this database; `age` writes a second
@@ -121,6 +139,24 @@ impl Database {
         };
         Ok(newest.unwrap_or(live).saturating_mul(copies))
     }
+}
+
+/// What a backup needs of the server that it is restored on.
+pub(super) fn backup_needs(need: &mut Need, backup: &Backup) {
+    need.made_by = Some(backup.manifest.server / 10_000);
+    if let Ok(held) = serde_json::from_value::<Contents>(backup.manifest.contents.clone()) {
+        (need.size, need.roles) = (held.size, held.roles);
+        need.extensions = held.extensions.into_keys().collect();
+    }
+}
+
+fn refused(refusals: &[Refusal]) -> Result<(), Trouble> {
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        refusals.iter().map(|refusal| format!("{}: {}", refusal.what, refusal.remedy)).collect();
+    Err(Trouble::Refused(lines.join("\n")))
 }
 
 /// The size and the free space of the disk that a folder is, or will be, on, bytes.

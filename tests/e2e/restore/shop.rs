@@ -10,24 +10,24 @@ use crate::harness::fronted::Fronted;
 use crate::harness::observer::Observer;
 use crate::harness::shop::PASSWORD;
 
-pub(super) struct Shop {
-    pub(super) fronted: Fronted,
+pub(crate) struct Shop {
+    pub(crate) fronted: Fronted,
     observer: Observer,
 }
 
 impl Shop {
     /// v1 served, was replaced by v2 with its migration, and v2 spoilt rows since.
-    pub(super) fn with_a_bad_migration() -> Self {
-        Self::spoilt("")
+    pub(crate) fn with_a_bad_migration() -> Self {
+        Self::spoilt(Self::deployed())
     }
 
     /// The same where a slow machine has the time to freeze and to exchange.
-    pub(super) fn with_a_long_hold() -> Self {
-        Self::spoilt("max_hold = \"50s\"")
+    pub(crate) fn with_a_long_hold() -> Self {
+        Self::spoilt(Self::deployed_with("max_hold = \"50s\""))
     }
 
-    fn spoilt(more: &str) -> Self {
-        let shop = Self::deployed_with(more);
+    /// The same of a shop that is deployed.
+    pub(crate) fn spoilt(shop: Self) -> Self {
         shop.write(
             "INSERT INTO orders (item, release) SELECT 'cup', 'v1' FROM generate_series(1, 500)",
         );
@@ -39,17 +39,23 @@ impl Shop {
         shop
     }
 
-    /// v1 serves, and Cutover knows its database, of which more may be said.
-    pub(super) fn deployed_with(more: &str) -> Self {
+    /// v1 serves, and Cutover knows its database.
+    pub(crate) fn deployed() -> Self {
+        Self::deployed_with("")
+    }
+
+    /// The same with more in the database's section; `APP` in it is the app.
+    pub(crate) fn deployed_with(more: &str) -> Self {
         let fronted = Fronted::deployed_with(|app| {
+            let more = more.replace("APP", app);
             format!(
                 r#"
 [apps.{app}.database]
-{more}
 service = "postgres"
 name = "shop"
 user = "shop"
 password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
+{more}
 
 [[apps.{app}.integrity]]
 name = "orders_have_items"
@@ -64,7 +70,7 @@ expect = "0"
     }
 
     /// Stops the server of the database, or starts it again.
-    pub(super) fn server(&mut self, what: &str) {
+    pub(crate) fn server(&mut self, what: &str) {
         let container = self.fronted.shop.container("postgres");
         engine::docker(&[what, &container]).succeeded();
         if what == "start" {
@@ -77,26 +83,26 @@ expect = "0"
     }
 
     /// Databases that take no connections.
-    pub(super) fn closed(&self) -> i64 {
+    pub(crate) fn closed(&self) -> i64 {
         let sql = "SELECT count(*) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate";
         self.observer.number(sql)
     }
 
-    pub(super) fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.fronted.run(arguments)
     }
 
-    fn write(&self, sql: &str) {
+    pub(crate) fn write(&self, sql: &str) {
         observe(&self.fronted, "shop").ask(sql);
     }
 
     /// Orders that v2 spoilt.
-    pub(super) fn spoilt_orders(&self, database: &str) -> i64 {
+    pub(crate) fn spoilt_orders(&self, database: &str) -> i64 {
         let observer = observe(&self.fronted, database);
         observer.number("SELECT count(*) FROM orders WHERE item = 'spoilt'")
     }
 
-    pub(super) fn has_migration(&self, name: &str) -> bool {
+    pub(crate) fn has_migration(&self, name: &str) -> bool {
         let observer = observe(&self.fronted, "shop");
         let sql =
             format!("SELECT count(*) FROM _prisma_migrations WHERE migration_name LIKE '%{name}'");
@@ -104,20 +110,25 @@ expect = "0"
     }
 
     /// The databases of the server but its own.
-    pub(super) fn databases(&self) -> Vec<String> {
+    pub(crate) fn databases(&self) -> Vec<String> {
         let sql = "SELECT datname::text FROM pg_database
                    WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
         self.observer.ask(sql).iter().map(|row| row.get(0)).collect()
     }
 
+    /// How large a database is, bytes.
+    pub(crate) fn size(&self, database: &str) -> i64 {
+        self.observer.number(&format!("SELECT pg_database_size('{database}')"))
+    }
+
     /// The database that was put aside.
-    pub(super) fn aside(&self) -> String {
+    pub(crate) fn aside(&self) -> String {
         let found = self.databases().into_iter().find(|name| name.contains("__prev_"));
         found.expect("a database put aside")
     }
 
     /// Every row of every table that people's data is in, as one number.
-    pub(super) fn fingerprint(&self, database: &str) -> String {
+    pub(crate) fn fingerprint(&self, database: &str) -> String {
         observe(&self.fronted, database).text(
             "SELECT md5(coalesce((SELECT string_agg(o::text, ',' ORDER BY id) FROM orders o), '') ||
                         coalesce((SELECT string_agg(m.migration_name, ',' ORDER BY 1)
@@ -126,7 +137,7 @@ expect = "0"
     }
 
     /// Connections are allowed everywhere, and no candidate is left.
-    pub(super) fn assert_at_rest(&self) {
+    pub(crate) fn assert_at_rest(&self) {
         assert_eq!(self.closed(), 0, "a database is closed");
         let left = self.databases();
         assert!(left.iter().all(|name| !name.contains("__cand_")), "{left:?}");
@@ -134,7 +145,7 @@ expect = "0"
     }
 
     /// The longest wait that the exchange reported, in milliseconds.
-    pub(super) fn longest_wait(&self, said: &str) -> f64 {
+    pub(crate) fn longest_wait(&self, said: &str) -> f64 {
         let line = said.lines().find(|line| line.contains("requests waited")).expect("the line");
         let after = line.split("waited, ").nth(1).expect("a time");
         let mut words = after.split_whitespace();

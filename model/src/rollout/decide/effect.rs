@@ -70,6 +70,11 @@ pub enum Effect {
         /// Its operation.
         operation: OperationId,
     },
+    /// Work on backups.
+    Upkeep {
+        /// Its operation.
+        operation: OperationId,
+    },
     /// Make the release.
     Make {
         /// The release.

@@ -22,7 +22,7 @@ const FACTS_KEPT: u64 = 10_000;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(in crate::controller) struct Recorder {
     app: AppName,
     journal: Arc<Journal>,
     epoch: Epoch,
@@ -37,7 +37,7 @@ pub(super) struct Recorder {
 
 /// What became of a batch that was in doubt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Doubt {
+pub(in crate::controller) enum Doubt {
     /// It stands, and the state has it.
     Stands(Vec<Happened>),
     /// It was never written.
@@ -46,7 +46,7 @@ pub(super) enum Doubt {
 
 impl Recorder {
     /// `seq` is the place of the last fact, `snapshot_at` that of the newest snapshot.
-    pub(super) fn new(
+    pub(in crate::controller) fn new(
         app: AppName,
         journal: Arc<Journal>,
         (seq, snapshot_at): (Seq, Seq),
@@ -57,30 +57,33 @@ impl Recorder {
     }
 
     /// One that writes nothing, for an app whose recorded state is not known.
-    pub(super) fn closed(app: AppName, journal: Arc<Journal>, why: String) -> Self {
+    pub(in crate::controller) fn closed(app: AppName, journal: Arc<Journal>, why: String) -> Self {
         let mut recorder = Self::new(app, journal, (Seq(0), Seq(0)), AppState::default());
         recorder.closed = Some(why);
         recorder
     }
 
     /// The state that the journal has.
-    pub(super) fn state(&self) -> &AppState {
+    pub(in crate::controller) fn state(&self) -> &AppState {
         &self.state
     }
 
     /// Why nothing is written any more, if it is so.
-    pub(super) fn why_closed(&self) -> Option<&str> {
+    pub(in crate::controller) fn why_closed(&self) -> Option<&str> {
         self.closed.as_deref()
     }
 
     /// Whether it is unknown if a batch stands; see [`Recorder::settle`].
-    pub(super) fn is_in_doubt(&self) -> bool {
+    pub(in crate::controller) fn is_in_doubt(&self) -> bool {
         self.in_doubt.is_some()
     }
 
     /// Appends a batch; when it returns, the batch is durable and the state has it. After an error
     /// [`Recorder::is_in_doubt`] says whether the batch may stand all the same.
-    pub(super) async fn append(&mut self, facts: &[Happened]) -> Result<(), JournalError> {
+    pub(in crate::controller) async fn append(
+        &mut self,
+        facts: &[Happened],
+    ) -> Result<(), JournalError> {
         if let Some(why) = &self.closed {
             return Err(JournalError::Untrusted(why.clone()));
         }
@@ -109,7 +112,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Why it is still not known; or why it will not be: the recorder is closed then.
-    pub(super) async fn settle(&mut self) -> Result<Doubt, JournalError> {
+    pub(in crate::controller) async fn settle(&mut self) -> Result<Doubt, JournalError> {
         let Some(doubted) = &self.in_doubt else { return Ok(Doubt::Dropped) };
         let after = Seq(self.seq.0 + doubted.len() as u64);
         match self.journal.head(&self.app).await {

@@ -1,0 +1,45 @@
+//! A restore from a backup of a database of 500 MB while people use the site.
+
+use std::time::{Duration, Instant};
+
+use crate::restore::shop::Shop;
+
+/// Bytes of the database, by the server.
+const SIZE: i64 = 500_000_000;
+
+#[test]
+fn a_large_database_comes_back_from_a_backup_while_the_site_serves() {
+    let shop = Shop::spoilt(Shop::deployed());
+    let fill = "INSERT INTO orders (item, release)
+                SELECT repeat(md5(n::text), 24), 'v2' FROM generate_series(1, 600000) n";
+    shop.write(fill);
+    let size = shop.size("shop");
+    assert!(size > SIZE, "it has {size} bytes");
+    let began = Instant::now();
+    shop.run(&["backup", "create"]).succeeded();
+    let dumped = began.elapsed();
+    shop.write("UPDATE orders SET item = 'spoilt' WHERE id % 1000 = 0");
+
+    let load = shop.fronted.load(100, 100);
+    load.wait_for(200);
+    let began = Instant::now();
+    let typed = ["rollback", "--database", "--backup", "b-1", "--max-loss", "1000000"];
+    let ran = shop.run(&typed).succeeded();
+    let took = began.elapsed();
+    load.wait_for(200);
+    let records = load.stop();
+    records.assert_none_failed();
+    let said = ran.printed.both();
+    let held = shop.longest_wait(&said);
+    eprintln!(
+        "{} MB: backup {:.1} s; restore {:.1} s under load, no request failed, requests waited \
+         {held:.0} ms\n{said}",
+        size / 1_000_000,
+        dumped.as_secs_f64(),
+        took.as_secs_f64(),
+    );
+    assert!(held < 1_000.0, "requests waited {held} ms");
+    assert!(took < Duration::from_secs(180), "{took:?}");
+    shop.fronted.serves("v1");
+    shop.assert_at_rest();
+}
