@@ -93,6 +93,8 @@ pub struct Work {
     pub is_closed: bool,
     /// What was found out of the migration on a copy.
     pub tried: Option<Migrated>,
+    /// Whether the live database got the migration that was to be tried on a copy.
+    pub met_live: bool,
     /// Whether a restore point was made.
     pub has_point: bool,
     /// Whether a singleton was started.
@@ -123,6 +125,7 @@ impl Work {
             former: None,
             is_closed: false,
             tried: None,
+            met_live: false,
             has_point: false,
             moved_singletons: false,
             made: making::Making::default(),

@@ -182,7 +182,11 @@ impl App {
         work.smoke.clone_from(&settings.smoke);
         work.former = self.former(color, work.probe.as_ref());
         work.is_closed = self.state().maintenance.is_some();
-        self.drive(operation, reconciler, &stack, &tried, &mut work).await?;
+        let tried = self.drive(operation, reconciler, &stack, &tried, &mut work).await;
+        tried.map_err(|stopped| match work.met_live {
+            true => NotMade::Failed(stopped.to_string()),
+            false => stopped.into(),
+        })?;
         let record = work.record().ok_or_else(|| "the release was not prepared".to_owned())?;
         self.claim(color, Fact::ReleaseMade { release: Box::new(record) }).await?;
         *made = Made::Stack;

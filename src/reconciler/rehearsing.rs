@@ -75,6 +75,19 @@ pub(super) async fn rehearse(
             say(reports, LineLevel::Note, "migration", text).await;
             Ok(None)
         }
+        Tried::OnLive { names } => {
+            work.met_live = true;
+            let said = format!(
+                "the command was told to use \"{}\" and has migrated the live database: {}. It \
+                 takes its database from elsewhere than its environment: let it follow the \
+                 variable, or set restore_point = \"off\"; the restore point is from before it",
+                database.scratch_name(),
+                names.join(", ")
+            );
+            happened(reports, Fact::MigrationBegun { release }).await?;
+            happened(reports, Fact::MigrationDone { release, names }).await?;
+            Err(said)
+        }
         Tried::Known { migrated, is_unready, unknown } => {
             let migrated = *migrated;
             for line in first_said(&migrated, unknown.as_deref()) {
@@ -103,6 +116,8 @@ pub(super) async fn rehearse(
 enum Tried {
     /// There is nothing to apply.
     Nothing,
+    /// It was to run on the copy, and the live database got these.
+    OnLive { names: Vec<String> },
     /// It could not be tried, for this reason.
     Impossible(String),
     /// It ran.
@@ -142,7 +157,9 @@ async fn on_a_copy(
     let out = stack::run_once(&docker, &Compose::new(settings), &generated, &once, None).await;
     let out = out.map_err(text)?;
     crash::point("rehearsal.ran");
-    refuse_live(&docker, work, &scratch).await?;
+    if let Some(names) = met_live(&docker, work).await {
+        return Ok(Tried::OnLive { names });
+    }
     if out.code != 0 {
         return Err(format!(
             "the migration fails on a copy of the database; the live one was not touched\n{}",
@@ -222,21 +239,14 @@ fn first_said(migrated: &Migrated, unknown: Option<&str>) -> Vec<String> {
     lines
 }
 
-/// A command that takes its database from elsewhere than its environment has met the live one.
-async fn refuse_live(docker: &Docker, work: &Work, scratch: &DbName) -> Result<(), String> {
+/// What the live database got of a command that takes its database from elsewhere than its
+/// environment; `None`: nothing.
+async fn met_live(docker: &Docker, work: &Work) -> Option<Vec<String>> {
     let (Some(before), Some(stack)) = (&work.made.migrations, &work.made.stack) else {
-        return Ok(());
+        return None;
     };
-    let now = applied(docker, stack).await.unwrap_or_else(|| before.clone());
-    match fresh(before, now).as_slice() {
-        [] => Ok(()),
-        names => Err(format!(
-            "the command was told to use \"{scratch}\" and has migrated the live database: {}. It \
-             takes its database from elsewhere than its environment: let it follow the variable, \
-             or set restore_point = \"off\"; the restore point is from before it",
-            names.join(", ")
-        )),
-    }
+    let names = fresh(before, applied(docker, stack).await?);
+    (!names.is_empty()).then_some(names)
 }
 
 /// Asks the release that serves on the migrated copy: its probe and the smoke probes that reach the

@@ -59,6 +59,10 @@ fn a_backup_is_made_read_back_restored_beside_and_let_go_by_the_rule() {
     shop.run(&["drill"]).exits(2).says(&["there is no backup yet"]);
     shop.run(&["drill", "--backup", "b-2"]).exits(4).says(&["NOTHING WAS CHANGED"]);
     assert_eq!(shop.databases(), databases);
+    // A disk that it may fill is not begun with.
+    let disk = yard::SmallDisk::over(shop.folder());
+    shop.run(&["backup", "create"]).exits(4).says(&["may need", "NOTHING WAS CHANGED"]);
+    drop(disk);
     shop.assert_at_rest();
 }
 

@@ -84,6 +84,21 @@ fn a_migration_that_fails_is_refused_before_the_live_database_meets_it() {
 }
 
 #[test]
+fn a_command_that_migrates_the_live_database_in_its_rehearsal_is_told_with_the_way_back() {
+    let mut site = Site::deployed();
+    site.migrates_what_a_file_names();
+    site.migration("20261128000000_cart", "ALTER TABLE orders ADD COLUMN cart text;");
+    let failed = site.fronted.deploy("good", &["--at-once"]).exits(1);
+    let both = failed.printed.both();
+    assert!(!both.contains("NOTHING WAS CHANGED"), "{both}");
+    failed.says(&["has migrated the live database: 20261128000000_cart", "r1 serves as before"]);
+    assert!(site.has_column("cart"), "it has met the live database");
+    assert_eq!(site.fronted.release_now(), "v1");
+    let kept = |name: &String| name == "shop__point_r2";
+    assert!(site.databases().iter().any(kept), "the restore point from before it is kept");
+}
+
+#[test]
 fn a_migration_that_would_fail_what_serves_is_refused() {
     let mut site = Site::deployed();
     site.probes("/api/orders/count");

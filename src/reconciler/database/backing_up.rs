@@ -61,9 +61,11 @@ impl Database {
 
     pub(super) async fn back_up_of(&self, of: Of<'_>) -> Result<(Backup, String), Trouble> {
         let started = Instant::now();
+        let session = self.session().await?;
+        let size = facts::database(&session, of.from).await?.and_then(|from| from.size);
+        self.has_room_for_a_dump(size).await?;
         let draft = backups::begin(&self.settings.backups).map_err(failed)?;
         let begun = now();
-        let session = self.session().await?;
         let server = facts::server(&session).await?;
         let is_live = *of.from == self.settings.name;
         let activity = match is_live {

@@ -78,16 +78,8 @@ impl Database {
             let disk = disk_of(&self.settings.backups);
             if disk.zip(seen.space).is_some_and(|(disk, space)| space.is_on(disk)) {
                 need.size = need.size.saturating_add(dump);
-            } else if let Some((_, free)) = disk.filter(|(_, free)| *free < dump) {
-                lacking = Some(Refusal {
-                    what: format!(
-                        "a dump of today's data may need {}, and {} has {}",
-                        text::size(dump),
-                        self.settings.backups.display(),
-                        text::size(free)
-                    ),
-                    remedy: "make room there, or set backup.path to another disk".to_owned(),
-                });
+            } else {
+                lacking = lacks(dump, &self.settings.backups);
             }
         }
         let mut refusals = preflight::refusals(&need, &seen);
@@ -125,6 +117,15 @@ impl Database {
             (live.allows, live.subscriptions) = (true, 0);
         }
         refused(&preflight::refusals(&wanted, &seen))
+    }
+
+    /// Refuses a dump that its folder may have no room for.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] with what it may need and what there is.
+    pub(super) async fn has_room_for_a_dump(&self, size: Option<u64>) -> Result<(), Trouble> {
+        let dump = self.dump_size(size.unwrap_or(0)).await?;
+        refused(lacks(dump, &self.settings.backups).as_slice())
     }
 
     /// What the dump will take at most, by the newest one of this database; `age` writes a second
@@ -165,6 +166,20 @@ fn disk_of(folder: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statvfs(there).ok()?;
     let of = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Some((of(stat.f_blocks), of(stat.f_bavail)))
+}
+
+/// What is said where a dump may not fit into its folder.
+fn lacks(dump: u64, folder: &Path) -> Option<Refusal> {
+    let (_, free) = disk_of(folder).filter(|(_, free)| *free < dump)?;
+    Some(Refusal {
+        what: format!(
+            "a dump of this data may need {}, and {} has {}",
+            text::size(dump),
+            folder.display(),
+            text::size(free)
+        ),
+        remedy: "make room there, or set backup.path to another disk".to_owned(),
+    })
 }
 
 fn uncounted() -> Refusal {

@@ -42,9 +42,21 @@ password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
 
     /// Another readiness probe from now on.
     pub(super) fn probes(&mut self, path: &str) {
+        self.changes("path = \"/api/health\"", &format!("path = \"{path}\""));
+    }
+
+    /// The migration command takes its database from a file in the image from now on.
+    pub(super) fn migrates_what_a_file_names(&mut self) {
+        let url = format!("postgres://shop:{PASSWORD}@postgres:5432/shop\n");
+        self.fronted.shop.write("prisma/url", &url);
+        let command = "\"/shop migrate\"";
+        self.changes(command, "\"/shop migrate /prisma/migrations /prisma/url\"");
+    }
+
+    fn changes(&mut self, from: &str, to: &str) {
         let file = self.fronted.shop.path().join("cutover.toml");
         let text = std::fs::read_to_string(&file).expect("the file");
-        let changed = text.replace("path = \"/api/health\"", &format!("path = \"{path}\""));
+        let changed = text.replace(from, to);
         assert_ne!(text, changed);
         self.fronted.shop.write("cutover.toml", &changed);
         self.fronted.cutover.stop();

@@ -21,6 +21,10 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         let url = settings.text("DATABASE_URL").ok_or("DATABASE_URL is not set")?.to_owned();
+        Self::at(settings, url)
+    }
+
+    pub(crate) fn at(settings: &Settings, url: String) -> Result<Self, Failure> {
         let size = settings.number("SHOP_DB_CONNECTIONS").unwrap_or(4).clamp(1, 64);
         Ok(Self {
             url,

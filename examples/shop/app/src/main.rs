@@ -25,7 +25,9 @@ const USAGE: &str = "usage: shop ROLE
   backend              the API on port 3001 (PORT)
   frontend             the page on port 80 (PORT)
   agent                one row in agent_ticks every second
-  migrate [FOLDER]     applies the migrations of FOLDER (/prisma/migrations), each once
+  migrate [FOLDER [FILE]]
+                       applies the migrations of FOLDER (/prisma/migrations), each once, to the
+                       database that DATABASE_URL names, or FILE
   health URL           asks URL and exits 0 when it answers 200";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -55,7 +57,8 @@ async fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
     match role {
         "backend" | "frontend" | "agent" => serve(role, settings).await,
         "migrate" => {
-            migrate::apply(&settings, rest.unwrap_or("/prisma/migrations")).await?;
+            let url = arguments.get(2).map(std::fs::read_to_string).transpose()?;
+            migrate::apply(&settings, rest.unwrap_or("/prisma/migrations"), url).await?;
             Ok(ExitCode::SUCCESS)
         }
         "health" => health::ask(rest.unwrap_or("http://127.0.0.1:3001/api/health")).await,

@@ -32,10 +32,18 @@ struct Migration {
     checksum: String,
 }
 
-pub(crate) async fn apply(settings: &Settings, folder: &str) -> Result<(), Failure> {
+pub(crate) async fn apply(
+    settings: &Settings,
+    folder: &str,
+    url: Option<String>,
+) -> Result<(), Failure> {
     let migrations = read(Path::new(folder))?;
     println!("{} migrations found in {folder}", migrations.len());
-    let client = Database::new(settings)?.connect().await?;
+    let database = match url {
+        Some(url) => Database::at(settings, url.trim().to_owned()),
+        None => Database::new(settings),
+    };
+    let client = database?.connect().await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     client.batch_execute(TABLE).await.map_err(|error| described(&error))?;
     refuse_after_a_failure(&client).await?;
