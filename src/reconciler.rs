@@ -430,7 +430,7 @@ impl Reconciler {
     /// The migrations that a deploy's release has added so far; empty where it is not known.
     pub async fn migrated(&self, stack: &StackSettings, work: &Work) -> Vec<String> {
         let Ok(docker) = perform::docker(stack).await else { return Vec::new() };
-        migrating::added(&docker, work).await.unwrap_or_default()
+        migrating::added(stack, &docker, work).await.unwrap_or_default()
     }
 
     /// The migrations that the database has, by the tool's table; `None`: it cannot be asked.

@@ -268,8 +268,23 @@ impl AppState {
     #[must_use]
     pub fn cannot_run(&self, release: ReleaseId) -> Option<String> {
         let code = self.code_of(release);
-        let why = self.migrated.values().rev().find_map(|migrated| migrated.breaks(code))?;
+        let breaks = self.migrated.values().rev().find_map(|migrated| migrated.breaks(code));
+        let why = breaks.or_else(|| self.lacks(code))?;
         Some(format!("{release} cannot run on today's database: {why}"))
+    }
+
+    /// Which migrations a release was made with, its own or earlier ones, that the database has no
+    /// more; `None`: none that is on record.
+    fn lacks(&self, code: ReleaseId) -> Option<String> {
+        let made = self.standing(code).map(|standing| standing.release.made_at);
+        self.migrated.values().rev().find_map(|migrated| {
+            let Applied::Undone { operation } = migrated.state else { return None };
+            let undone = self.operations.get(&operation).map(|operation| operation.started_at);
+            let is_older = made.zip(undone).is_some_and(|(made, undone)| made <= undone);
+            let had_it = code == migrated.release || (code > migrated.release && is_older);
+            let release = migrated.release;
+            had_it.then(|| format!("{operation} took the migrations of {release} back"))
+        })
     }
 
     /// Restore points beyond the newest ones, oldest first; one that a restore uses now is kept.

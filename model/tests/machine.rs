@@ -135,6 +135,9 @@ fn a_rollback_over_a_migration_that_takes_away_is_refused_and_force_goes() {
     let commands: Vec<&str> = ways.iter().map(|way| way.command.as_str()).collect();
     assert_eq!(commands, ["cutover maintenance on", "cutover rollback --force"]);
     assert!(ways[1].what.contains("2 of 6 smoke probes failed"), "{ways:?}");
+    let (legs, manner) = (vec![Leg::Code], Manner::default());
+    let composed = Input::Compose { to: None, legs, rebuild: None, manner };
+    assert!(matches!(app.ask(composed), Err(Refusal::Schema { .. })), "its code is as old");
     assert_eq!(app.state, before, "nothing was changed");
 
     let mut forced = app.clone();
@@ -146,6 +149,18 @@ fn a_rollback_over_a_migration_that_takes_away_is_refused_and_force_goes() {
     app.record(Fact::MigrationUndone { release, operation });
     app.ask(back(Manner::default())).expect("the database has it no more");
     assert_eq!(app.state.serving(), Some(former));
+    // And what needs it goes nowhere any more.
+    let back = app.state.last_move.and_then(|moved| moved.operation).expect("the rollback");
+    let manner = Manner::default();
+    for forward in [Input::Undo { operation: back }, Input::Rollback { to: Some(release), manner }]
+    {
+        let refused = app.ask(forward).expect_err("r2 needs what was taken back");
+        assert!(
+            matches!(&refused, Refusal::Schema { why, .. }
+            if why.contains("o9 took the migrations of r2 back")),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

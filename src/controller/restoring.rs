@@ -13,7 +13,7 @@ mod handing;
 mod opening;
 mod planning;
 
-use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side};
+use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side, Source};
 use cutover_model::{
     Actor, Effect, Fact, Input, LineLevel, OperationId, Refusal, ReleaseId, RestorePlan, Stage,
 };
@@ -83,8 +83,17 @@ pub(super) struct Restoring {
     opening: BTreeSet<OperationId>,
     /// Whose turn it is to allow them: never two at once for one operation.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Work on backups that ends because a restore was accepted.
+    pub(super) makes_way: Option<OperationId>,
     /// Plans that were shown, to be accepted within ten minutes.
     shown: Vec<planning::Shown>,
+}
+
+impl Restoring {
+    /// Whether a plan that can still be accepted takes its data from here.
+    pub(super) fn shows(&self, source: &Source) -> bool {
+        self.shown.iter().any(|shown| shown.is_open() && shown.plan.source == *source)
+    }
 }
 
 /// What a task does with an operation.

@@ -12,7 +12,7 @@ mod schedule;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_model::{Actor, Ending, Fact, Input, LineLevel, Occasion, OperationId, Upkeep};
+use cutover_model::{Actor, Ending, Fact, Input, LineLevel, Millis, Occasion, OperationId, Upkeep};
 use tokio_util::sync::CancellationToken;
 
 use super::restoring::{Resume, Stop};
@@ -155,7 +155,7 @@ impl App {
             Occasion::Asked => Reason::Asked,
             Occasion::Scheduled => Reason::Scheduled,
         };
-        let backup = match database.made_before().await? {
+        let backup = match database.made_before(self.began(operation)).await? {
             Some(backup) => {
                 let text = format!("{} was there already when the daemon ended", backup.id());
                 self.step(operation, "backup", text);
@@ -295,21 +295,23 @@ impl App {
         }
         database.clear().await?;
         let is_given_up = *ending == Ending::GivenUp;
+        let makes_way = self.restoring().makes_way == Some(operation);
         match upkeep {
             Upkeep::Retire { of, database: name, was } => {
+                // The dump stays, whatever is said of it: the rule lets it go in a month.
                 if !database.is_there(name).await? {
                     self.drop_aside(operation, (*of, name), was.is_some(), &database).await?;
                     return Ok(Some(Ending::Done));
                 }
-                database.forget_made().await?;
             }
             Upkeep::Aside { .. } => {
                 if let Some(name) = database.copy_of(operation).await? {
                     database.drop_beside(&name).await?;
                 }
             }
-            Upkeep::BackUp { .. } | Upkeep::Import { .. } if is_given_up => {
-                database.forget_made().await?;
+            // One that made way for a restore may be what is restored.
+            Upkeep::BackUp { .. } | Upkeep::Import { .. } if is_given_up && !makes_way => {
+                database.forget_made(self.began(operation)).await?;
             }
             _ => {}
         }
@@ -381,6 +383,12 @@ impl App {
         self.answer_of(operation)
     }
 
+    /// When an operation began.
+    pub(super) fn began(&self, operation: OperationId) -> Millis {
+        let state = self.state();
+        state.operations.get(&operation).map_or(now(), |operation| operation.started_at)
+    }
+
     fn answer_of(&self, operation: OperationId) -> Answer {
         Answer {
             operation,
@@ -396,6 +404,7 @@ impl App {
     pub(super) async fn make_way(self: &Arc<Self>) {
         let running = self.state().running().map(|(id, o)| (id, o.upkeep().is_some()));
         let Some((operation, true)) = running else { return };
+        self.restoring().makes_way = Some(operation);
         let text = format!("{operation} is given up, because a restore was accepted");
         self.say(Some(operation), LineLevel::Note, "", text);
         self.give_upkeep_up(operation, &Actor::daemon());

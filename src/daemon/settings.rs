@@ -248,6 +248,12 @@ fn stack(
     stack.env.pin.clone_from(&compose.env.pin);
     stack.env.follow.clone_from(&compose.env.follow);
     stack.blank_ok.clone_from(&compose.blank_ok);
+    stack.database = app.database.as_ref().and_then(|database| match &database.at {
+        config::DatabaseAt::Service { service, .. } => {
+            Some((service.clone(), database.name.as_str().to_owned()))
+        }
+        config::DatabaseAt::Host { .. } => None,
+    });
     let volume = |(name, class): (&String, &config::VolumeClass)| {
         let class = match class {
             config::VolumeClass::Shared => VolumeClass::Shared,

@@ -121,6 +121,12 @@ pub struct Manifest {
     /// The operation that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationId>,
+    /// The installation whose operation that was.
+    #[serde(default)]
+    pub installation: String,
+    /// When it was whole and read back for the first time.
+    #[serde(default)]
+    pub made_at: Millis,
     /// The release that served then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseId>,
@@ -271,12 +277,12 @@ pub async fn sweep(home: &Path) -> Result<usize, FilesError> {
         for name in names(&home)? {
             if name.starts_with(UNFINISHED) || name.starts_with(GONE) {
                 let path = home.join(&name);
-                std::fs::remove_dir_all(&path).map_err(|error| FilesError::Io {
-                    what: "remove",
-                    path,
-                    error,
-                })?;
-                swept += 1;
+                match std::fs::remove_dir_all(&path) {
+                    Ok(()) => swept += 1,
+                    // Somebody else sweeps, too.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(FilesError::Io { what: "remove", path, error }),
+                }
             }
         }
         Ok(swept)

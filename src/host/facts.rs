@@ -106,11 +106,15 @@ pub async fn memory_need(docker: &Docker, running: &[Container]) -> Result<u64, 
 }
 
 /// The migration tables that the usual tools keep, and what of them to show, newest last.
-const TABLES: [(&str, &str); 10] = [
+const TABLES: [(&str, &str); 11] = [
     (
         "_prisma_migrations",
         "migration_name FROM _prisma_migrations WHERE finished_at IS NOT NULL \
          AND rolled_back_at IS NULL ORDER BY started_at",
+    ),
+    (
+        "_sqlx_migrations",
+        "version::text FROM _sqlx_migrations WHERE success ORDER BY _sqlx_migrations.version",
     ),
     ("schema_migrations", "version FROM schema_migrations ORDER BY version"),
     ("flyway_schema_history", "version FROM flyway_schema_history ORDER BY installed_rank"),
@@ -165,9 +169,9 @@ pub async fn migrations(
     };
     let mut found = BTreeMap::new();
     for (table, select) in TABLES {
-        if present.iter().any(|name| name == table)
-            && let Some(rows) = psql(docker, postgres, source, &format!("SELECT {select}")).await?
-        {
+        if present.iter().any(|name| name == table) {
+            let rows = psql(docker, postgres, source, &format!("SELECT {select}")).await?;
+            let Some(rows) = rows else { return Ok(None) };
             found.insert(table.to_owned(), rows);
         }
     }

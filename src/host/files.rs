@@ -22,7 +22,7 @@ use super::redact::Secrets;
 pub mod down;
 mod told;
 
-pub use told::{environments, variables};
+pub use told::{Variable, environments, variables};
 
 /// Larger env files and secrets are refused: they are something else.
 const LARGEST: u64 = 4 * 1024 * 1024;

@@ -81,6 +81,9 @@ pub struct StackSettings {
     pub networks: BTreeMap<String, NetworkClass>,
     /// Where the routes lead.
     pub routed: BTreeSet<RoutedPort>,
+    /// The service that runs the app's database, and that database; `None`: it is not known, or it
+    /// runs outside of compose.
+    pub database: Option<(ServiceName, String)>,
     /// Variables that may be blank.
     pub blank_ok: BTreeSet<String>,
     /// Images to run instead of those in the file (`deploy --image SERVICE=IMAGE`).
@@ -111,6 +114,7 @@ impl StackSettings {
             ports: BTreeMap::new(),
             networks: BTreeMap::new(),
             routed: BTreeSet::new(),
+            database: None,
             blank_ok: BTreeSet::new(),
             images: BTreeMap::new(),
             env: EnvRules::default(),

@@ -28,7 +28,7 @@ mod wait;
 
 pub use error::{Fault, StackError};
 pub use forget::forget;
-pub use run::{Once, RunOutput, end_beside, run_once, start_beside, words};
+pub use run::{Once, RunOutput, end_beside, end_once, run_once, start_beside, words};
 
 /// Which services of a stack are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

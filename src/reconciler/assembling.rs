@@ -139,7 +139,7 @@ pub(super) async fn assemble(
             title: code.title.clone(),
             images: ids.into_iter().map(|(service, id)| (service.to_string(), id)).collect(),
             env_files: making::env_hashes(manifest),
-            migrations: migrating::applied(&docker, &stack).await,
+            migrations: migrating::applied(settings, &docker, &stack).await,
             folder: to.display().to_string(),
             made_at: cutover_model::Millis(jiff::Timestamp::now().as_millisecond()),
             parts: Some(*parts),

@@ -194,7 +194,7 @@ pub(super) async fn images(settings: &StackSettings, release: ReleaseId, work: &
         let (app, release) = (settings.app.as_str(), release.to_string());
         docker.pin_image(id, app, &release).await.map_err(text)?;
     }
-    work.made.migrations = migrating::applied(&docker, &stack).await;
+    work.made.migrations = migrating::applied(settings, &docker, &stack).await;
     let commit = work.made.commit.clone();
     work.made.record = Some(Release {
         id: release,

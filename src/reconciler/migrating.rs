@@ -45,9 +45,12 @@ pub(super) async fn migrate(
     let out = stack::run_once(&docker, &compose, &generated, &once, None).await.map_err(text)?;
     crash::point("migrate.ran");
     let secrets = secrets_of(&folder).await;
-    let fresh = added(&docker, work).await;
+    let fresh = added(settings, &docker, work).await;
     if let Some(names) = fresh.clone() {
-        happened(reports, Fact::MigrationDone { release, names }).await?;
+        // No new row is nothing only where nothing went wrong, and nothing was found on a copy.
+        if !names.is_empty() || (out.code == 0 && work.tried.is_none()) {
+            happened(reports, Fact::MigrationDone { release, names }).await?;
+        }
     }
     if out.code != 0 {
         return Err(format!(
@@ -58,7 +61,14 @@ pub(super) async fn migrate(
     }
     let last = last_line(&out);
     let said = match (fresh.as_deref(), &work.tried) {
-        (Some([]), _) => "nothing to apply".to_owned(),
+        (Some([]), None) => "nothing to apply".to_owned(),
+        (Some([]), Some(tried)) => {
+            format!(
+                "{} (no new row in the migrations table; on a copy: {})",
+                secrets.mask(last),
+                tried.told()
+            )
+        }
         (Some(names), Some(tried)) => {
             format!("{}: tried on a copy: {}. Applied", names.join(", "), tried.told())
         }
@@ -98,31 +108,61 @@ fn last_line(out: &RunOutput) -> &str {
 }
 
 /// The migrations that the database has and had not before this release; `None`: not known.
-pub(super) async fn added(docker: &Docker, work: &Work) -> Option<Vec<String>> {
+pub(super) async fn added(
+    settings: &StackSettings,
+    docker: &Docker,
+    work: &Work,
+) -> Option<Vec<String>> {
     let before = work.made.migrations.as_ref()?;
-    let now = applied(docker, work.made.stack.as_ref()?).await?;
-    Some(fresh(before, now))
+    let now = look(settings, docker, work.made.stack.as_ref()?, None).await?;
+    // Without a table of a tool that we know nothing is told of what was applied.
+    now.has_table.then(|| fresh(before, now.names))
 }
 
 pub(super) fn fresh(before: &[String], now: Vec<String>) -> Vec<String> {
     now.into_iter().filter(|name| !before.contains(name)).collect()
 }
 
-/// The names of the migrations that the shared databases have; `None`: none of them could be asked.
-pub(super) async fn applied(docker: &Docker, stack: &ColoredStack) -> Option<Vec<String>> {
-    applied_in(docker, stack, None).await
+/// The names of the migrations that the app's database has; `None`: not everything that may have
+/// them could be asked.
+pub(super) async fn applied(
+    settings: &StackSettings,
+    docker: &Docker,
+    stack: &ColoredStack,
+) -> Option<Vec<String>> {
+    applied_in(settings, docker, stack, None).await
 }
 
-/// The same of another database on their servers.
+/// The same of another database on its server.
 pub(super) async fn applied_in(
+    settings: &StackSettings,
     docker: &Docker,
     stack: &ColoredStack,
     database: Option<&str>,
 ) -> Option<Vec<String>> {
-    let mut all: Option<Vec<String>> = None;
-    for shared in &stack.shared {
-        let containers = shared::containers(docker, stack, &shared.service).await;
-        let running = containers.unwrap_or_default().into_iter().find(Container::is_running);
+    look(settings, docker, stack, database).await.map(|rows| rows.names)
+}
+
+/// What the tables of the usual tools hold.
+struct Rows {
+    names: Vec<String>,
+    /// Whether there is such a table at all.
+    has_table: bool,
+}
+
+async fn look(
+    settings: &StackSettings,
+    docker: &Docker,
+    stack: &ColoredStack,
+    database: Option<&str>,
+) -> Option<Rows> {
+    let configured = settings.database.as_ref();
+    let database = database.or(configured.map(|(_, name)| name.as_str()));
+    let is_asked = |service: &ServiceName| configured.is_none_or(|(own, _)| own == service);
+    let mut found: Option<Rows> = None;
+    for shared in stack.shared.iter().filter(|shared| is_asked(&shared.service)) {
+        let containers = shared::containers(docker, stack, &shared.service).await.ok()?;
+        let running = containers.into_iter().find(Container::is_running);
         let Some(container) = running else { continue };
         let Some(mut source) = source(docker, &container).await else { continue };
         if let Some(database) = database {
@@ -130,13 +170,18 @@ pub(super) async fn applied_in(
         }
         match facts::migrations(docker, &container, &source).await {
             Ok(Some(tables)) => {
-                all.get_or_insert_default().extend(tables.into_values().flatten());
+                let rows = found.get_or_insert(Rows { names: Vec::new(), has_table: false });
+                rows.has_table |= !tables.is_empty();
+                rows.names.extend(tables.into_values().flatten());
             }
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "the migration tables cannot be read"),
+            Ok(None) => return None,
+            Err(error) => {
+                tracing::debug!(%error, "the migration tables cannot be read");
+                return None;
+            }
         }
     }
-    all
+    found
 }
 
 /// Which database a container serves, by its own environment; `None`: it is no PostgreSQL.

@@ -187,7 +187,7 @@ async fn share(settings: &StackSettings, color: Color, work: &mut Work) -> Text 
     shared::wait(&docker, &stack, SHARED).await.map_err(text)?;
     // What a migration of this release adds is told from what is there now.
     if work.made.stack.is_some() {
-        work.made.migrations = migrating::applied(&docker, &stack).await;
+        work.made.migrations = migrating::applied(settings, &docker, &stack).await;
         // And what was wrong with the data already is not held against it.
         work.wrong_before = checking::wrong(work.database.as_ref()).await;
     }

@@ -20,6 +20,7 @@ use super::{ProbeTarget, Report, Work};
 use crate::crash;
 use crate::host::compose::Compose;
 use crate::host::docker::Docker;
+use crate::host::files::Variable;
 use crate::host::postgres::DbName;
 use crate::host::postgres::contents::schema::Change;
 use crate::host::probe::smoke::Smoke;
@@ -142,13 +143,10 @@ async fn on_a_copy(
     let folder = release_folder(settings, release);
     let scratch = database.scratch_name();
     let variables = files::variables(&folder, service).await.map_err(text)?;
-    let env = pointed(&variables, database, &scratch);
-    if env.is_empty() {
-        return Ok(Tried::Impossible(format!(
-            "no variable of {service} names the database \"{}\", so nothing can lead it to a copy",
-            database.live_name()
-        )));
-    }
+    let env = match pointed(&variables, database, &scratch) {
+        Ok(env) => env,
+        Err(why) => return Ok(Tried::Impossible(format!("{service}: {why}"))),
+    };
     database.scratch_of_point(release).await.map_err(text)?;
     crash::point("rehearsal.cloned");
     let watched = database.watch(&scratch).await.map_err(text)?;
@@ -157,7 +155,7 @@ async fn on_a_copy(
     let out = stack::run_once(&docker, &Compose::new(settings), &generated, &once, None).await;
     let out = out.map_err(text)?;
     crash::point("rehearsal.ran");
-    if let Some(names) = met_live(&docker, work).await {
+    if let Some(names) = met_live(settings, &docker, work).await {
         return Ok(Tried::OnLive { names });
     }
     if out.code != 0 {
@@ -167,7 +165,7 @@ async fn on_a_copy(
         ));
     }
     let before = work.made.migrations.clone();
-    let now_there = applied_in(&docker, new, Some(scratch.as_str())).await;
+    let now_there = applied_in(settings, &docker, new, Some(scratch.as_str())).await;
     let names = before.zip(now_there).map(|(before, now)| fresh(&before, now));
     let (changes, unknown) = match &watched {
         Some(watched) => (Some(database.seen(&scratch, watched).await.map_err(text)?), None),
@@ -241,11 +239,11 @@ fn first_said(migrated: &Migrated, unknown: Option<&str>) -> Vec<String> {
 
 /// What the live database got of a command that takes its database from elsewhere than its
 /// environment; `None`: nothing.
-async fn met_live(docker: &Docker, work: &Work) -> Option<Vec<String>> {
+async fn met_live(settings: &StackSettings, docker: &Docker, work: &Work) -> Option<Vec<String>> {
     let (Some(before), Some(stack)) = (&work.made.migrations, &work.made.stack) else {
         return None;
     };
-    let names = fresh(before, applied(docker, stack).await?);
+    let names = fresh(before, applied(settings, docker, stack).await?);
     (!names.is_empty()).then_some(names)
 }
 
@@ -266,9 +264,7 @@ pub(super) async fn ask(
     let old = files::load_stack(&folder).await.map_err(text)?;
     let variables = files::variables(&folder, &service).await.map_err(text)?;
     let env = pointed(&variables, database, scratch);
-    if env.is_empty() {
-        return Err(format!("no variable of its {service} names the database"));
-    }
+    let env = env.map_err(|why| format!("its {service}: {why}"))?;
     let compose = Compose::new(settings);
     let generated = files::generated(&folder, &old);
     let once = Once { service: &service, command: &[], env: &env, limit: START };
@@ -304,6 +300,10 @@ pub(super) async fn ask(
 /// Removes containers and copy of a rehearsal; nothing there is success.
 pub(super) async fn end(settings: &StackSettings, work: &Work) -> Result<(), String> {
     let docker = docker(settings).await?;
+    if let (Some((_, color)), Some((service, _))) = (work.release, &work.migration) {
+        // After a kill it may run on, and would make the copy again.
+        stack::end_once(&docker, &settings.project(color), service).await.map_err(text)?;
+    }
     if let Some(Former { service: Ok((service, _)), color, .. }) = &work.former
         && let Some(project) = work.projects.get(*color).as_deref()
     {
@@ -316,16 +316,43 @@ pub(super) async fn end(settings: &StackSettings, work: &Work) -> Result<(), Str
 }
 
 /// Variables that name the live database, with the copy instead.
+///
+/// # Errors
+/// Why nothing says that everything would be led to the copy: then it is not tried at all, for it
+/// might meet the live database.
 fn pointed(
-    variables: &[(String, String)],
+    variables: &[Variable],
     database: &Database,
     scratch: &DbName,
-) -> Vec<(String, String)> {
+) -> Result<Vec<(String, String)>, String> {
     let live = database.live_name().as_str();
-    let pointed = |(name, value): &(String, String)| {
-        Some((name.clone(), lead(name, value, live, scratch.as_str())?))
-    };
-    variables.iter().filter_map(pointed).collect()
+    let mut led = Vec::new();
+    for Variable { name, value, is_plain } in variables {
+        match lead(name, value, live, scratch.as_str()).filter(|_| *is_plain) {
+            Some(value) => led.push((name.clone(), value)),
+            None if may_name_a_database(name, value, live) => {
+                return Err(format!(
+                    "{name} names a database, and it cannot be led to the copy of \"{live}\""
+                ));
+            }
+            None => {}
+        }
+    }
+    match led.is_empty() {
+        true => Err(format!(
+            "no variable names the database \"{live}\", so nothing can lead it to a copy"
+        )),
+        false => Ok(led),
+    }
+}
+
+/// Whether a client of PostgreSQL may take its database from this variable.
+fn may_name_a_database(name: &str, value: &str, live: &str) -> bool {
+    let scheme = value.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let is_url = scheme.is_some_and(|scheme| scheme.contains("postgres"));
+    let is_dsn = value.split_whitespace().any(|word| word.starts_with("dbname="));
+    let is_filled_in = value.contains('$') && name.to_ascii_uppercase().contains("DATABASE");
+    is_url || is_dsn || is_filled_in || lead(name, live, live, "").is_some() && value.contains('$')
 }
 
 /// A value that leads to one database, led to another; `None`: it does not.
@@ -385,6 +412,19 @@ mod tests {
             ("DATABASE_URL", "postgres://shop"),
         ] {
             assert_eq!(led(name, value), None, "{name}={value}");
+        }
+        for (name, value, may) in [
+            ("PGUSER", "shop", false),
+            ("REDIS_URL", "redis://redis/shop", false),
+            ("PRICE", "$1", false),
+            ("ANALYTICS", "postgres://shop@db/shop2", true),
+            ("DATABASE_URL", "postgres://shop", true),
+            ("DATABASE_URL", "postgres://shop:a$$b@db/shop", true),
+            ("DATABASE_URL", "${URL}", true),
+            ("PGDATABASE", "${NAME}", true),
+            ("DSN", "host=db dbname=other", true),
+        ] {
+            assert_eq!(may_name_a_database(name, value, "shop"), may, "{name}={value}");
         }
     }
 }

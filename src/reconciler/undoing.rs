@@ -60,7 +60,7 @@ async fn on_a_copy(
         let docker = docker(settings).await?;
         let folder = folder_in(settings, release, known.color);
         let stack = files::load_stack(&folder).await.map_err(text)?;
-        let rows = migrating::applied_in(&docker, &stack, Some(scratch.as_str())).await;
+        let rows = migrating::applied_in(settings, &docker, &stack, Some(scratch.as_str())).await;
         let same = |rows: Vec<String>| {
             rows.into_iter().collect::<BTreeSet<_>>() == before.iter().cloned().collect()
         };
@@ -110,7 +110,7 @@ pub(super) async fn take_down(work: &Work) -> Text {
 pub(super) async fn applied(settings: &StackSettings, release: &Release) -> Option<Vec<String>> {
     let folder = folder_in(settings, release.id, release.color);
     let stack = files::load_stack(&folder).await.ok()?;
-    migrating::applied(&docker(settings).await.ok()?, &stack).await
+    migrating::applied(settings, &docker(settings).await.ok()?, &stack).await
 }
 
 /// The down scripts that a release kept.

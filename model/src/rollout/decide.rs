@@ -368,6 +368,12 @@ fn candidate(state: &AppState) -> Result<ReleaseId, Refusal> {
         }
         return Err(Refusal::cannot(why, ways));
     }
+    // One that has traffic runs on it already.
+    if state.split.weight == Weight::ZERO
+        && let Some(why) = state.cannot_run(release)
+    {
+        return Err(Refusal::cannot(why, vec![deploy_way()]));
+    }
     Ok(release)
 }
 

@@ -56,14 +56,22 @@ impl App {
         let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.database = Some(database.clone());
+        let state = self.state();
+        let was_begun = state.migrated.get(&release).is_some_and(|m| m.state != Applied::No);
+        if !was_begun {
+            // What runs on of it then has met a copy only.
+            work.release = Some((release, color));
+            work.migration = settings
+                .migration
+                .as_ref()
+                .map(|migration| (migration.service.clone(), migration.command.clone()));
+        }
         let probe = self.probe_target(color).await.ok().flatten();
         work.former = self.former(color, probe.as_ref());
         if let Err(why) = reconciler.end_rehearsal(stack, &work).await {
             let text = format!("something of the rehearsal is still there: {why}");
             self.say(Some(operation), LineLevel::Error, "rehearsal", text);
         }
-        let state = self.state();
-        let was_begun = state.migrated.get(&release).is_some_and(|m| m.state != Applied::No);
         if was_begun || !state.points.contains_key(&release) {
             return;
         }

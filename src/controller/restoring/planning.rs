@@ -89,7 +89,14 @@ pub(super) struct Shown {
     at: Millis,
     /// Rows; 0 where they are not known.
     loss: u64,
-    plan: RestorePlan,
+    pub(super) plan: RestorePlan,
+}
+
+impl Shown {
+    /// Whether it may still be accepted.
+    pub(super) fn is_open(&self) -> bool {
+        now().0 - self.at.0 <= ACCEPTED_FOR_MS
+    }
 }
 
 impl App {

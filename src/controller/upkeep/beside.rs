@@ -17,7 +17,7 @@ impl App {
         (path, data_of): (&str, Millis),
         database: &Database,
     ) -> Result<(), Stop> {
-        let backup = match database.made_before().await? {
+        let backup = match database.made_before(self.began(operation)).await? {
             Some(backup) => backup,
             None => {
                 let found = database.look_at(path).await?;
@@ -104,7 +104,7 @@ impl App {
         (of, name): (OperationId, &str),
         database: &Database,
     ) -> Result<(), Stop> {
-        let backup = match database.made_before().await? {
+        let backup = match database.made_before(self.began(operation)).await? {
             Some(backup) => backup,
             None => {
                 let state = self.state();
@@ -129,7 +129,7 @@ impl App {
         database: &Database,
     ) -> Result<(), Stop> {
         let saved = match was_live {
-            true => Some(database.made_before().await?.ok_or_else(|| {
+            true => Some(database.made_before(self.began(operation)).await?.ok_or_else(|| {
                 Stop::Failed(format!("the dump of {name} is gone, so {name} stays"))
             })?),
             false => None,

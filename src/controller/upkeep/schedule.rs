@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(2);
 impl App {
     /// Makes backups as they are due until the daemon stops.
     pub(in crate::controller) async fn tend_backups(self: Arc<Self>, stop: CancellationToken) {
-        let since = now();
+        let mut since = now();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut told = String::new();
@@ -31,6 +31,8 @@ impl App {
                 _ = look.tick() => {}
             }
             if self.next_backup(since).is_none_or(|due| due > now()) {
+                // Where the clock went back, this look is what the next one counts from.
+                since = now();
                 continue;
             }
             let state = self.state();
@@ -59,6 +61,7 @@ impl App {
         let schedule = settings.database.as_ref()?.schedule.as_ref()?;
         let kept = self.state().kept;
         let last = kept.scheduled.or(kept.backup.as_ref().map(|tried| tried.began));
+        let last = last.filter(|last| *last <= now());
         due::due(&schedule.cron, last.unwrap_or(since), kept.failures, now())
     }
 
@@ -81,7 +84,8 @@ impl App {
         for backup in &listed {
             let (id, manifest) = (backup.id(), &backup.manifest);
             let source = cutover_model::Source::Backup { id: id.to_owned() };
-            let in_plan = state.restores.values().any(|restore| restore.plan.source == source);
+            let in_plan = state.restores.values().any(|restore| restore.plan.source == source)
+                || self.restoring().shows(&source);
             let running = state.operations.values().filter(|operation| operation.ended.is_none());
             let in_work = running.filter_map(|o| o.upkeep()).any(|work| work.needs(id));
             // What a restore saved stays as long as that restore can be undone.

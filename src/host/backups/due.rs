@@ -14,6 +14,9 @@ const AGAIN_MS: i64 = 10 * 60 * 1_000;
 /// How often a run that fails is tried again before the next regular one.
 const AGAIN: u32 = 3;
 
+/// More minutes than a clock ever goes through twice.
+const REPEATED_MINUTES: u32 = 3 * 60;
+
 /// The first moment of a schedule after this one; `None`: it means none.
 #[must_use]
 pub fn next(cron: &str, after: Millis) -> Option<Millis> {
@@ -23,9 +26,17 @@ pub fn next(cron: &str, after: Millis) -> Option<Millis> {
 fn next_in<Z: TimeZone>(zone: &Z, cron: &str, after: Millis) -> Option<Millis> {
     let cron = Cron::from_str(cron).ok()?;
     let after: DateTime<Z> = zone.timestamp_millis_opt(after.0).single()?;
-    let next = cron.find_next_occurrence(&after, false).ok()?;
-    // What is asked in the middle of a second is answered in the middle of one.
-    Some(Millis(next.timestamp() * 1_000))
+    let mut from = after.clone();
+    // In the second pass of an hour that a clock goes through twice, the first one is answered.
+    for _ in 0..REPEATED_MINUTES {
+        let next = cron.find_next_occurrence(&from, false).ok()?;
+        // What is asked in the middle of a second is answered in the middle of one.
+        if next > after {
+            return Some(Millis(next.timestamp() * 1_000));
+        }
+        from += chrono::TimeDelta::minutes(1);
+    }
+    None
 }
 
 /// When the next run is due. `last`: when the newest one began, or since when the schedule is

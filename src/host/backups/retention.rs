@@ -46,7 +46,7 @@ pub fn may_go(
     for backup in newest_first.iter().filter(|backup| !backup.manifest.is_way_back()) {
         let manifest = &backup.manifest;
         // Data may be much older than the backup of it, as that of an import.
-        let made = manifest.verified_at.map_or(manifest.at, |verified| verified.max(manifest.at));
+        let made = manifest.made_at.max(manifest.at);
         if now.0 - made.0 <= APART_FOR_MS {
             kept.insert(backup.id());
         }

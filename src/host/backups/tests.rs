@@ -32,6 +32,8 @@ fn manifest(id: &str, at: i64) -> Manifest {
         not_copied: None,
         damaged: None,
         operation: None,
+        installation: String::new(),
+        made_at: Millis(at),
         release: None,
         plain_sha256: None,
     }

@@ -20,21 +20,34 @@ use crate::host::env::{plain_values, values};
 pub async fn environments(
     folder: &Path,
 ) -> Result<BTreeMap<String, BTreeMap<String, String>>, FilesError> {
-    told(folder, plain_values).await
+    let mut told = told(folder, plain_values).await?;
+    told.values_mut().for_each(|values| values.retain(|_, value| !value.contains('$')));
+    Ok(told)
 }
 
-/// The variables of one service of a release, quotes taken off; those in which compose would fill
-/// something in are left out.
+/// A variable of a service as its release's files tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value, quotes taken off.
+    pub value: String,
+    /// Whether the container gets just this: compose fills nothing in and unescapes nothing.
+    pub is_plain: bool,
+}
+
+/// The variables of one service of a release.
 ///
 /// # Errors
 /// [`FilesError`] when a file cannot be read.
-pub async fn variables(
-    folder: &Path,
-    service: &ServiceName,
-) -> Result<Vec<(String, String)>, FilesError> {
+pub async fn variables(folder: &Path, service: &ServiceName) -> Result<Vec<Variable>, FilesError> {
     let mut told = told(folder, values).await?;
     let known = told.remove(service.as_str()).unwrap_or_default();
-    Ok(known.into_iter().filter(|(_, value)| !value.contains(['$', '\\'])).collect())
+    let variable = |(name, value): (String, String)| {
+        let is_plain = !value.contains(['$', '\\']);
+        Variable { name, value, is_plain }
+    };
+    Ok(known.into_iter().map(variable).collect())
 }
 
 async fn told(
@@ -57,7 +70,7 @@ async fn told(
             }
             for (key, value) in body["environment"].as_object().into_iter().flatten() {
                 values.remove(key);
-                if let Some(value) = value.as_str().filter(|value| !value.contains('$')) {
+                if let Some(value) = value.as_str() {
                     values.insert(key.clone(), value.to_owned());
                 }
             }

@@ -13,7 +13,7 @@ use cutover_model::OperationId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 pub mod foreign;
 pub mod kept;
@@ -171,6 +171,34 @@ pub async fn check_kept(
         ended.map_err(|error| damaged(&kept.path, error))
     };
     bounded("reading an archive back", limit, checked).await
+}
+
+/// Proves an archive as [`check_kept`] does; how many bytes it is as the text of a script.
+///
+/// # Errors
+/// As [`check_kept`].
+pub async fn measure(
+    server: &Server,
+    operation: OperationId,
+    kept: &Kept,
+    limit: Duration,
+) -> Result<u64, DbError> {
+    let measured = async {
+        kept.holds().await?;
+        let args = ["--file=-".to_owned()];
+        let mut running = tool::start(server, operation, "pg_restore", &args).await?;
+        let said = std::mem::replace(&mut running.stdout, Box::pin(tokio::io::empty()));
+        let (fed, counted) = tokio::join!(kept.feed(&mut running), count(said));
+        let ended = running.end().await;
+        fed?;
+        ended.map_err(|error| damaged(&kept.path, error))?;
+        counted.map_err(|error| DbError::File { path: kept.path.clone(), error })
+    };
+    bounded("reading an archive back", limit, measured).await
+}
+
+async fn count(mut from: impl AsyncRead + Unpin) -> std::io::Result<u64> {
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await
 }
 
 /// Restores an archive that is not encrypted into an empty database; never into the live one, which

@@ -87,7 +87,16 @@ pub struct DatabaseFacts {
     pub subscriptions: i64,
 }
 
+/// What PostgreSQL from 15.4 on notes as the limit of a database whose drop was cut off.
+const HALF_DROPPED: i32 = -2;
+
 impl DatabaseFacts {
+    /// Whether a drop of it was cut off: then it can only be dropped.
+    #[must_use]
+    pub fn is_half_dropped(&self) -> bool {
+        self.connection_limit == HALF_DROPPED
+    }
+
     /// What its comment says, if that is a mark of Cutover's.
     #[must_use]
     pub fn marker(&self) -> Option<Marker> {

@@ -58,7 +58,7 @@ pub async fn run_once(
     once: &Once<'_>,
     progress: Option<mpsc::Sender<String>>,
 ) -> Result<RunOutput, StackError> {
-    let name = format!("{}-{}-once", generated.project, once.service);
+    let name = self::once(&generated.project, once.service);
     remove_named(docker, &name).await?;
     let result = compose.run(generated, &name, once, progress).await;
     match result {
@@ -67,8 +67,30 @@ pub async fn run_once(
             remove_named(docker, &name).await?;
             Err(error.into())
         }
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            // Compose may have started it before it failed; the first reason is the one to tell.
+            if let Err(left) = remove_named(docker, &name).await {
+                tracing::warn!(%left, %name, "a container may run on");
+            }
+            Err(error.into())
+        }
     }
+}
+
+/// Removes what a killed [`run_once`] left running; nothing there is success.
+///
+/// # Errors
+/// [`StackError`] when Docker does not do it.
+pub async fn end_once(
+    docker: &Docker,
+    project: &str,
+    service: &ServiceName,
+) -> Result<(), StackError> {
+    remove_named(docker, &once(project, service)).await
+}
+
+fn once(project: &str, service: &ServiceName) -> String {
+    format!("{project}-{service}-once")
 }
 
 /// Starts a service once more, beside the one that runs; an earlier one of ours is removed first.

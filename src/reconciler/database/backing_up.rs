@@ -11,6 +11,7 @@ use cutover_model::{Millis, ReleaseId};
 use super::building::{COUNT, LONG, millis, now};
 use super::{Database, Trouble};
 use crate::host::backups::{self, Backup, Draft, Form, Manifest, Reason, age};
+use crate::host::files::FilesError;
 use crate::host::postgres::archive::kept::{Kept, Key};
 use crate::host::postgres::archive::{self, Sealed};
 use crate::host::postgres::contents::{Contents, Snapshot};
@@ -106,6 +107,8 @@ impl Database {
             not_copied: None,
             damaged: None,
             operation: Some(self.operation),
+            installation: self.server.installation.as_str().to_owned(),
+            made_at: now(),
             release: of.release,
         };
         let backup = draft.finish(manifest).await.map_err(failed)?;
@@ -177,13 +180,20 @@ impl Database {
         found.map_err(|error| Trouble::Refused(error.to_string()))
     }
 
-    /// The backup that this operation has made already, before it was killed.
+    /// The backup that this operation, which began at this moment, has made already, before it was
+    /// killed. Numbers of operations begin anew with a state folder, and come again in one that was
+    /// put back: a backup of another one is never taken for it.
     ///
     /// # Errors
     /// [`Trouble`] when the folder cannot be read.
-    pub async fn made_before(&self) -> Result<Option<Backup>, Trouble> {
+    pub async fn made_before(&self, began: Millis) -> Result<Option<Backup>, Trouble> {
         let listed = backups::list(&self.settings.backups).await.map_err(failed)?;
-        let ours = |backup: &Backup| backup.manifest.operation == Some(self.operation);
+        let ours = |backup: &Backup| {
+            let manifest = &backup.manifest;
+            manifest.operation == Some(self.operation)
+                && manifest.installation == self.server.installation.as_str()
+                && manifest.made_at >= began
+        };
         Ok(listed.backups.into_iter().find(ours))
     }
 
@@ -198,10 +208,7 @@ impl Database {
             Ok(kept) => kept,
             Err(why) => {
                 // Without its key only the hash can be held against it.
-                return Ok(match backups::check(&backup).await {
-                    Ok(()) => Decoded::Unreadable(why.to_string()),
-                    Err(error) => self.note_damage(backup, error.to_string()).await?,
-                });
+                return self.hold_against(backup, why.to_string()).await;
             }
         };
         match archive::check_kept(&self.server, self.operation, &kept, LONG).await {
@@ -210,21 +217,25 @@ impl Database {
                 backups::amend(&backup).await.map_err(failed)?;
                 Ok(Decoded::Whole(started.elapsed()))
             }
-            // A wrong key is nothing against the file.
-            Err(DbError::Archive { why, .. }) if why.starts_with("age ") => {
-                Ok(Decoded::Unreadable(why))
-            }
             Err(error @ (DbError::Archive { .. } | DbError::File { .. })) => {
-                self.note_damage(backup, error.to_string()).await
+                self.hold_against(backup, error.to_string()).await
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn note_damage(&self, mut backup: Backup, why: String) -> Result<Decoded, Trouble> {
-        backup.manifest.damaged = Some((now(), why.clone()));
+    /// What a backup that was not read back is: damaged only where its file is not the one that was
+    /// made and read back then. A wrong key, a tool, a full table of files are nothing against it.
+    async fn hold_against(&self, mut backup: Backup, why: String) -> Result<Decoded, Trouble> {
+        let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        let reason = match backups::check(&backup).await {
+            Err(FilesError::Refused { reason, .. }) => reason,
+            Err(FilesError::Io { error, .. }) if is_gone(&error) => "its archive is gone".into(),
+            Ok(()) | Err(_) => return Ok(Decoded::Unreadable(why)),
+        };
+        backup.manifest.damaged = Some((now(), reason.clone()));
         backups::amend(&backup).await.map_err(failed)?;
-        Ok(Decoded::Damaged(why))
+        Ok(Decoded::Damaged(reason))
     }
 
     /// Runs the operator's command that copies a backup elsewhere; what was done in words, `None`:

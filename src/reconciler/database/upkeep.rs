@@ -149,13 +149,15 @@ impl Database {
         Ok(claims::drop_ours(&session, who, &named(name)?, live).await?)
     }
 
-    /// Whether there is a database of this name.
+    /// Whether there is a database of this name that can be used; one whose drop was cut off can
+    /// only be dropped.
     ///
     /// # Errors
     /// [`Trouble`].
     pub async fn is_there(&self, name: &str) -> Result<bool, Trouble> {
         let session = self.session().await?;
-        Ok(facts::database(&session, &named(name)?).await?.is_some())
+        let found = facts::database(&session, &named(name)?).await?;
+        Ok(found.is_some_and(|found| !found.is_half_dropped()))
     }
 
     /// Lets a backup go; its size, `None`: it is gone already.
@@ -176,8 +178,8 @@ impl Database {
     ///
     /// # Errors
     /// [`Trouble::Failed`].
-    pub async fn forget_made(&self) -> Result<(), Trouble> {
-        if let Some(backup) = self.made_before().await? {
+    pub async fn forget_made(&self, began: Millis) -> Result<(), Trouble> {
+        if let Some(backup) = self.made_before(began).await? {
             let removed = backups::remove(&backup.folder, renamed).await;
             removed.map_err(|error| Trouble::Failed(error.to_string()))?;
         }

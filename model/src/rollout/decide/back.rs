@@ -82,7 +82,12 @@ pub(super) fn back(
 }
 
 /// A release that today's database is too new for.
-fn schema(state: &AppState, target: ReleaseId, to: Option<ReleaseId>, why: String) -> Refusal {
+pub(super) fn schema(
+    state: &AppState,
+    target: ReleaseId,
+    to: Option<ReleaseId>,
+    why: String,
+) -> Refusal {
     let named = to.map_or_else(String::new, |to| format!(" --to {to}"));
     let code = state.code_of(target);
     let mut ways = Vec::new();

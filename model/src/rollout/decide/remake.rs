@@ -61,6 +61,12 @@ pub(super) fn composed(
             return Err(Refusal::cannot(why, vec![super::deploy_way()]));
         }
     }
+    if manner.proof == Proof::Wanted
+        && target != today
+        && let Some(why) = state.cannot_run(parts.code)
+    {
+        return Err(back::schema(state, target, to, why));
+    }
     begin(state, asked, state.newest_release.next(), parts, manner)
 }
 

@@ -62,7 +62,16 @@ pub(super) fn exchanged(state: &mut AppState, operation: OperationId) {
             Source::Backup { .. } => migrated.at > data_of,
             Source::Aside { .. } => since.is_some_and(|since| migrated.at > since),
         };
+        // What was applied once and came before the data is in it again, whatever took it back.
+        let is_in_it = match &source {
+            Source::Point { release } => migrated.release < *release,
+            Source::Backup { .. } => migrated.at <= data_of,
+            Source::Aside { .. } => false,
+        };
         match (&source, migrated.state) {
+            (_, Applied::Undone { operation: by }) if is_in_it && by != operation => {
+                migrated.state = Applied::Yes;
+            }
             (_, Applied::Yes) if came_later => migrated.state = Applied::Undone { operation },
             (Source::Aside { operation: of }, Applied::Undone { operation })
                 if operation == *of =>

@@ -42,7 +42,12 @@ fn unwritten(path: &Path, error: &std::io::Error) -> CliError {
 
 impl Table {
     fn begin(folder: &Path, name: String, columns: &[String]) -> Result<Self, CliError> {
-        let path = folder.join(format!("{}.csv", file_name(&name)));
+        // Two names may be the same one without their odd letters.
+        let plain = file_name(&name);
+        let numbered = (2..).map(|number| folder.join(format!("{plain}-{number}.csv")));
+        let first = folder.join(format!("{plain}.csv"));
+        let free = std::iter::once(first).chain(numbered).find(|path| !path.exists());
+        let path = free.unwrap_or_else(|| folder.join("rows.csv"));
         let part = path.with_extension("csv.part");
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
@@ -111,6 +116,15 @@ pub(super) async fn run(
     let mut lines = client.lines(&path).await?;
     let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder);
     made.map_err(|error| unwritten(&folder, &error))?;
+    let mut there = std::fs::read_dir(&folder).map_err(|error| unwritten(&folder, &error))?;
+    if there.next().is_some() {
+        let why = format!(
+            "{} is not empty, and rows of another time would stand beside these: name another \
+             folder (--output)",
+            folder.display()
+        );
+        return Err(CliError::new(Exit::Refused, why));
+    }
     let (mut tables, mut open): (Vec<(String, u64)>, Option<Table>) = (Vec::new(), None);
     let rows = loop {
         let Some(line) = lines.next::<ExportLine>().await? else {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _
 use tokio::process::{Child, Command};
 
 use super::tool::{self, Running, dbname};
-use super::{Kept, Sealed, check_kept, hex, listing, seal};
+use super::{Kept, Sealed, hex, listing, measure, seal};
 use crate::host::postgres::connect::Server;
 use crate::host::postgres::error::DbError;
 use crate::host::postgres::names::DbName;
@@ -102,12 +102,11 @@ async fn archive(
 ) -> Result<Foreign, DbError> {
     let sealed = seal(path).await?;
     let listing = listing::read(server, operation, path, limit).await?;
-    check_kept(server, operation, &Kept::plain(path, &sealed), limit).await?;
+    let bytes = measure(server, operation, &Kept::plain(path, &sealed), limit).await?;
     Ok(Foreign {
         path: path.to_owned(),
         made_from: listing.server_major,
-        // It is compressed, usually to a fifth.
-        bytes: sealed.bytes.saturating_mul(5),
+        bytes,
         form: Form::Archive(sealed),
         rows: BTreeMap::new(),
         left_out: 0,
