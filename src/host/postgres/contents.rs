@@ -4,9 +4,12 @@
 //! are exactly those of the dump made with it. Sequences are outside of every snapshot: they are
 //! read before, so that a copy's may be ahead and never behind.
 
+mod ddl;
 pub mod down;
+mod objects;
 pub mod schema;
 pub mod watch;
+mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

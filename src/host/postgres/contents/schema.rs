@@ -9,20 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_model::migration::Class;
 
+use super::ddl::UNKNOWN;
+use super::objects::{self, Objects};
+use super::width::is_wider;
 use crate::host::postgres::connect::{ASK, Session};
 use crate::host::postgres::error::DbError;
 use crate::host::postgres::facts::get;
-
-/// Changes of a column's type that hold every value, as `format_type` writes them.
-const WIDER: [(&str, &str); 7] = [
-    ("smallint", "integer"),
-    ("smallint", "bigint"),
-    ("integer", "bigint"),
-    ("real", "double precision"),
-    ("character varying", "text"),
-    ("character", "text"),
-    ("timestamp without time zone", "timestamp with time zone"),
-];
 
 /// One thing that a migration did.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +25,7 @@ pub struct Change {
     pub what: String,
 }
 
-fn change(class: Class, what: String) -> Change {
+pub(super) fn change(class: Class, what: String) -> Change {
     Change { class, what }
 }
 
@@ -43,7 +35,39 @@ struct Column {
     name: String,
     kind: String,
     required: bool,
-    filled: bool,
+    default: Option<String>,
+    made: Made,
+}
+
+impl Column {
+    /// Whether a row may leave it out and it gets a value.
+    fn is_filled(&self) -> bool {
+        self.default.is_some() || self.made != Made::Given
+    }
+}
+
+/// Where the values of a column come from, as the catalogue has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// From who writes a row.
+    Given,
+    /// A number, where none is given.
+    Counted,
+    /// A number; none may be given.
+    AlwaysCounted,
+    /// By an expression on the row.
+    Computed,
+}
+
+impl Made {
+    fn new(identity: &str, generated: &str) -> Self {
+        match (identity, generated) {
+            ("", "") => Self::Given,
+            ("a", _) => Self::AlwaysCounted,
+            (_, "") => Self::Counted,
+            _ => Self::Computed,
+        }
+    }
 }
 
 /// A table or a view.
@@ -62,10 +86,40 @@ pub struct Schema {
     relations: BTreeMap<u32, Relation>,
     functions: BTreeMap<String, String>,
     labels: BTreeSet<String>,
+    objects: Objects,
 }
 
-const OURS: &str = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema',
+/// The name of `pg_class c` in `pg_namespace n`, as it is told.
+pub(super) const NAME: &str = "CASE n.nspname WHEN 'public' THEN c.relname::text
+                               ELSE n.nspname || '.' || c.relname END";
+
+/// Whether `pg_namespace n` is the application's.
+pub(super) const OURS: &str =
+    "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema',
                     'cutover', 'cutover_rehearsal')";
+
+/// What the rows of a table have to obey: the table, the name, the columns that it reads, the text.
+/// A unique index without a constraint is a rule as well; what an index reads, in expressions too,
+/// stands in its dependencies.
+const RULES: &str = "
+SELECT k.conrelid, k.conname::text,
+       CASE WHEN k.contype IN ('u', 'p', 'x') THEN
+            ARRAY(SELECT d.refobjsubid::int2 FROM pg_depend d
+                   WHERE d.classid = 'pg_class'::regclass AND d.objid = k.conindid
+                     AND d.refclassid = 'pg_class'::regclass AND d.refobjid = k.conrelid)
+            || k.conkey
+       ELSE k.conkey END,
+       pg_get_constraintdef(k.oid)
+  FROM pg_constraint k WHERE k.conrelid <> 0 AND k.contype IN ('c', 'u', 'p', 'f', 'x')
+UNION ALL
+SELECT i.indrelid, c.relname::text,
+       ARRAY(SELECT d.refobjsubid::int2 FROM pg_depend d
+              WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid),
+       replace(pg_get_indexdef(i.indexrelid), ' ' || quote_ident(c.relname) || ' ON ', ' ON ')
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+ WHERE i.indisunique
+   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)";
 
 /// Looks at the schema of a session's database.
 ///
@@ -73,11 +127,9 @@ const OURS: &str = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('informati
 /// [`DbError`] when the server does not answer.
 pub async fn look(session: &Session) -> Result<Schema, DbError> {
     let what = "looking at the schema";
-    let name = "CASE n.nspname WHEN 'public' THEN c.relname::text
-                ELSE n.nspname || '.' || c.relname END";
     let mut schema = Schema::default();
     let sql = format!(
-        "SELECT c.oid, {name}, pg_relation_filenode(c.oid)
+        "SELECT c.oid, {NAME}, pg_relation_filenode(c.oid)
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
           WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND {OURS}"
     );
@@ -85,29 +137,28 @@ pub async fn look(session: &Session) -> Result<Schema, DbError> {
         let relation = Relation { name: get(&row, 1)?, file: get(&row, 2)?, ..Relation::default() };
         schema.relations.insert(get(&row, 0)?, relation);
     }
-    let sql = "SELECT a.attrelid, a.attnum, a.attname::text, format_type(a.atttypid, a.atttypmod),
-                      a.attnotnull, a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''
-                 FROM pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped";
+    let sql = "SELECT a.attrelid, a.attnum, a.attname::text,
+                      format_type(a.atttypid, a.atttypmod) || coalesce(
+                          (SELECT ' COLLATE ' || quote_ident(o.collname) FROM pg_collation o
+                            WHERE o.oid = a.attcollation AND o.oid <> t.typcollation), ''),
+                      a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
+                      a.attidentity::text, a.attgenerated::text
+                 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                WHERE a.attnum > 0 AND NOT a.attisdropped";
     for row in session.rows(what, ASK, sql, &[]).await? {
         if let Some(relation) = schema.relations.get_mut(&get::<u32>(&row, 0)?) {
             let column = Column {
                 name: get(&row, 2)?,
                 kind: get(&row, 3)?,
                 required: get(&row, 4)?,
-                filled: get(&row, 5)?,
+                default: get(&row, 5)?,
+                made: Made::new(get(&row, 6)?, get(&row, 7)?),
             };
             relation.columns.insert(get(&row, 1)?, column);
         }
     }
-    // A unique index without a constraint is a rule as well.
-    let sql = "SELECT conrelid, conname::text, conkey, pg_get_constraintdef(oid)
-                 FROM pg_constraint WHERE conrelid <> 0 AND contype IN ('c', 'u', 'p', 'f', 'x')
-               UNION ALL
-               SELECT i.indrelid, c.relname::text, i.indkey::int2[], pg_get_indexdef(i.indexrelid)
-                 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-                WHERE i.indisunique
-                  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)";
-    for row in session.rows(what, ASK, sql, &[]).await? {
+    for row in session.rows(what, ASK, RULES, &[]).await? {
         if let Some(relation) = schema.relations.get_mut(&get::<u32>(&row, 0)?) {
             let columns: Option<Vec<i16>> = get(&row, 2)?;
             let columns = columns.unwrap_or_default().into_iter().filter(|column| *column > 0);
@@ -115,7 +166,10 @@ pub async fn look(session: &Session) -> Result<Schema, DbError> {
         }
     }
     let sql = format!(
-        "SELECT p.oid::regprocedure::text, md5(p.prosrc)
+        "SELECT p.oid::regprocedure::text,
+                md5(concat(p.proowner, CASE p.prokind
+                    WHEN 'a' THEN (SELECT a::text FROM pg_aggregate a WHERE a.aggfnoid = p.oid)
+                    ELSE pg_get_functiondef(p.oid) END))
            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {OURS}"
     );
     for row in session.rows(what, ASK, &sql, &[]).await? {
@@ -126,6 +180,7 @@ pub async fn look(session: &Session) -> Result<Schema, DbError> {
     for row in session.rows(what, ASK, sql, &[]).await? {
         schema.labels.insert(get(&row, 0)?);
     }
+    schema.objects = objects::look(session).await?;
     Ok(schema)
 }
 
@@ -167,7 +222,8 @@ pub fn changes(before: &Schema, after: &Schema) -> Vec<Change> {
         match after.functions.get(name) {
             None => found.push(change(Class::Contract, format!("dropped the function {name}"))),
             Some(now) if now != body => {
-                found.push(change(Class::Expand, format!("changed the function {name}")));
+                let what = format!("changed the function {name} {UNKNOWN}");
+                found.push(change(Class::Contract, what));
             }
             Some(_) => {}
         }
@@ -178,6 +234,9 @@ pub fn changes(before: &Schema, after: &Schema) -> Vec<Change> {
     found.extend(gone.map(|label| change(Class::Contract, format!("dropped the value {label}"))));
     let fresh = after.labels.difference(&before.labels);
     found.extend(fresh.map(|label| change(Class::Expand, format!("added the value {label}"))));
+    let mut kept = after.tables();
+    kept.retain(|oid, _| before.relations.contains_key(oid));
+    objects::changes(&before.objects, &after.objects, &kept, &mut found);
     found.sort();
     found
 }
@@ -198,7 +257,7 @@ fn relation(was: &Relation, now: &Relation, found: &mut Vec<Change>) {
             continue;
         }
         let name = &new.name;
-        found.push(match new.required && !new.filled {
+        found.push(match new.required && !new.is_filled() {
             true => change(Class::Contract, format!("added {table}.{name}, which needs a value")),
             false => change(Class::Expand, format!("added {table}.{name}")),
         });
@@ -211,18 +270,29 @@ fn relation(was: &Relation, now: &Relation, found: &mut Vec<Change>) {
         if was.rules.values().any(|(_, known)| known == rule) {
             continue;
         }
-        let is_met = columns.iter().any(|column| was.columns.contains_key(column));
+        // One that reads no column, or the row as a whole, is met by every row.
+        let is_met =
+            columns.is_empty() || columns.iter().any(|column| was.columns.contains_key(column));
         found.push(match is_met {
             true => change(Class::Contract, format!("demands {rule} of {table}")),
             false => change(Class::Expand, format!("added the rule {name} to {table}")),
         });
     }
     for (name, (_, rule)) in &was.rules {
-        if !now.rules.values().any(|(_, known)| known == rule) {
-            found.push(change(Class::Expand, format!("took the rule {name} from {table}")));
+        if now.rules.values().any(|(_, known)| known == rule) {
+            continue;
         }
+        // `ON CONFLICT` needs what is unique; and a foreign key may do work of its own.
+        let is_used = UNIQUE.iter().any(|start| rule.starts_with(start))
+            || rule.contains(" ON DELETE ")
+            || rule.contains(" ON UPDATE ");
+        let class = if is_used { Class::Contract } else { Class::Expand };
+        found.push(change(class, format!("took the rule {name} from {table}")));
     }
 }
+
+/// How rules begin that let `ON CONFLICT` name their columns.
+const UNIQUE: [&str; 4] = ["PRIMARY KEY", "UNIQUE", "CREATE UNIQUE INDEX", "EXCLUDE"];
 
 fn column(table: &str, old: &Column, new: &Column, found: &mut Vec<Change>) {
     let name = &new.name;
@@ -238,26 +308,23 @@ fn column(table: &str, old: &Column, new: &Column, found: &mut Vec<Change>) {
     if !old.required && new.required {
         found.push(change(Class::Contract, format!("demands a value of {table}.{name}")));
     }
-    if new.required && old.filled && !new.filled {
-        found.push(change(Class::Contract, format!("took the default of {table}.{name}")));
+    if old.required && !new.required {
+        found.push(change(Class::Expand, format!("demands no value of {table}.{name} any more")));
     }
-}
-
-/// Whether every value of one type is one of the other. Lengths and precisions count when they
-/// stand on both sides.
-fn is_wider(from: &str, to: &str) -> bool {
-    let split = |text: &str| match text.split_once('(') {
-        Some((name, rest)) => {
-            let length = rest.split([')', ',']).next().and_then(|number| number.parse().ok());
-            (name.trim().to_owned(), length)
+    let (class, verb) = match (old.made, new.made) {
+        (from, Made::AlwaysCounted) if from != Made::AlwaysCounted => {
+            (Class::Contract, "takes no value any more for")
         }
-        None => (text.to_owned(), None::<u32>),
+        (Made::Computed, to) if to != Made::Computed => (Class::Contract, "computes no more"),
+        (Made::Computed, _) if old.default != new.default => (Class::Contract, "computes anew"),
+        _ if old.is_filled() && !new.is_filled() => (Class::Contract, "took the default of"),
+        _ if !old.is_filled() && new.is_filled() => (Class::Expand, "gave a default to"),
+        (from, to) if from != to || old.default != new.default => {
+            (Class::Expand, "changed the default of")
+        }
+        _ => return,
     };
-    let ((from, was), (to, now)) = (split(from), split(to));
-    match from == to {
-        true => now.is_none_or(|now| was.is_some_and(|was| was <= now)),
-        false => now.is_none() && WIDER.contains(&(from.as_str(), to.as_str())),
-    }
+    found.push(change(class, format!("{verb} {table}.{name}")));
 }
 
 #[cfg(test)]
@@ -265,7 +332,13 @@ mod tests {
     use super::*;
 
     fn plain(name: &str, kind: &str) -> Column {
-        Column { name: name.into(), kind: kind.into(), required: false, filled: false }
+        Column {
+            name: name.into(),
+            kind: kind.into(),
+            required: false,
+            default: None,
+            made: Made::Given,
+        }
     }
 
     fn orders() -> Schema {
@@ -292,7 +365,11 @@ mod tests {
         check(insert(note()), Class::Expand, "added orders.note");
         let needed = Column { required: true, ..note() };
         check(insert(needed.clone()), Class::Contract, "added orders.note, which needs a value");
-        check(insert(Column { filled: true, ..needed }), Class::Expand, "added orders.note");
+        check(
+            insert(Column { default: Some("0".into()), ..needed }),
+            Class::Expand,
+            "added orders.note",
+        );
         check(|r| drop(r.columns.remove(&2)), Class::Contract, "dropped orders.item");
         let rename = |r: &mut Relation| r.columns.get_mut(&2).unwrap().name = "name".into();
         check(
@@ -306,20 +383,6 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_holds_every_value_is_no_loss() {
-        for (from, to) in [
-            ("character varying(20)", "character varying(40)"),
-            ("character varying(20)", "character varying"),
-            ("character varying(20)", "text"),
-            ("integer", "bigint"),
-        ] {
-            assert!(is_wider(from, to), "{from} to {to}");
-            assert!(!is_wider(to, from), "{to} to {from}");
-        }
-        assert!(!is_wider("text", "integer"));
-    }
-
-    #[test]
     fn a_rule_counts_for_former_releases_only_where_they_write() {
         let rule = |columns: &[i16]| {
             let columns = columns.iter().copied().collect();
@@ -330,5 +393,70 @@ mod tests {
         };
         check(with(&[2]), Class::Contract, "demands CHECK (total > 0) of orders");
         check(with(&[9]), Class::Expand, "added the rule positive to orders");
+        // As one on expressions or on nothing.
+        check(with(&[]), Class::Contract, "demands CHECK (total > 0) of orders");
+    }
+
+    #[test]
+    fn a_rule_that_is_taken_may_be_missed() {
+        for (rule, class) in [
+            ("UNIQUE (item)", Class::Contract),
+            ("CREATE UNIQUE INDEX ON public.orders USING btree (lower(item))", Class::Contract),
+            ("FOREIGN KEY (item) REFERENCES items(id) ON DELETE CASCADE", Class::Contract),
+            ("FOREIGN KEY (item) REFERENCES items(id)", Class::Expand),
+            ("CHECK (total > 0)", Class::Expand),
+        ] {
+            let mut before = orders();
+            let rules = &mut before.relations.get_mut(&7).unwrap().rules;
+            rules.insert("known".into(), ([2].into(), rule.to_owned()));
+            let found = changes(&before, &orders());
+            assert_eq!(found, [change(class, "took the rule known from orders".into())], "{rule}");
+        }
+    }
+
+    #[test]
+    fn where_values_come_from_counts_for_who_leaves_them_out_and_for_who_gives_them() {
+        let with = |default: Option<&str>, made| Column {
+            default: default.map(str::to_owned),
+            made,
+            ..plain("item", "text")
+        };
+        let told = |old: &Column, new: &Column| {
+            let mut found = Vec::new();
+            column("orders", old, new, &mut found);
+            found.first().map(|change| change.class)
+        };
+        let (none, one) = (with(None, Made::Given), with(Some("1"), Made::Given));
+        let two = with(Some("2"), Made::Given);
+        let (counted, always) = (with(None, Made::Counted), with(None, Made::AlwaysCounted));
+        let computed = with(Some("id + 1"), Made::Computed);
+        for (old, new, class) in [
+            (&none, &none, None),
+            (&none, &one, Some(Class::Expand)),
+            (&one, &two, Some(Class::Expand)),
+            (&one, &none, Some(Class::Contract)),
+            (&one, &counted, Some(Class::Expand)),
+            (&one, &always, Some(Class::Contract)),
+            (&counted, &always, Some(Class::Contract)),
+            (&always, &counted, Some(Class::Expand)),
+            (&counted, &none, Some(Class::Contract)),
+            (&computed, &none, Some(Class::Contract)),
+        ] {
+            assert_eq!(told(old, new), class, "{old:?} to {new:?}");
+        }
+    }
+
+    #[test]
+    fn a_function_that_does_something_else_is_no_addition() {
+        let with = |digest: &str| {
+            let functions = [("one()".to_owned(), digest.to_owned())].into();
+            Schema { functions, ..orders() }
+        };
+        let class = |before: &Schema, after: &Schema| {
+            changes(before, after).first().map(|change| change.class)
+        };
+        assert_eq!(class(&with("a"), &with("b")), Some(Class::Contract));
+        assert_eq!(class(&with("a"), &orders()), Some(Class::Contract));
+        assert_eq!(class(&orders(), &with("a")), Some(Class::Expand));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use cutover_model::migration::Class;
 use tokio::time::Instant;
 
+use super::ddl;
 use super::schema::{self, Change, Schema};
 use crate::host::postgres::connect::{ASK, Session};
 use crate::host::postgres::error::DbError;
@@ -55,10 +56,20 @@ BEGIN
     INSERT INTO cutover_rehearsal.seen
     VALUES ('rewrite', 'table', pg_event_trigger_table_rewrite_oid()::regclass::text);
 END $body$;
+CREATE FUNCTION cutover_rehearsal.ran() RETURNS event_trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog AS $body$
+BEGIN
+    INSERT INTO cutover_rehearsal.seen
+    SELECT 'ran', command_tag, coalesce(object_identity, lower(object_type), '')
+      FROM pg_event_trigger_ddl_commands()
+     WHERE schema_name IS DISTINCT FROM 'pg_temp' AND NOT in_extension;
+END $body$;
 CREATE EVENT TRIGGER cutover_dropped ON sql_drop
     EXECUTE FUNCTION cutover_rehearsal.dropped();
 CREATE EVENT TRIGGER cutover_rewrote ON table_rewrite
     EXECUTE FUNCTION cutover_rehearsal.rewrote();
+CREATE EVENT TRIGGER cutover_ran ON ddl_command_end
+    EXECUTE FUNCTION cutover_rehearsal.ran();
 ";
 
 /// A copy before a migration.
@@ -124,12 +135,21 @@ pub async fn end(session: &Session, watched: &Watched) -> Result<Vec<Change>, Db
                     found.push(Change { class: Class::Contract, what });
                 }
             }
-            _ => {}
+            ("ran", command) if ddl::is_compared(command, &name) => {}
+            ("ran", command) => {
+                let what = format!("ran {command} on {shown} {}", ddl::UNKNOWN);
+                found.push(Change { class: Class::Contract, what });
+            }
+            (_, kind) if ddl::is_drop_compared(kind) => {}
+            (_, kind) => {
+                let what = format!("dropped the {kind} {shown} {}", ddl::UNKNOWN);
+                found.push(Change { class: Class::Contract, what });
+            }
         }
     }
+    // One that was written anew may have been emptied before: both are said.
     let emptied = watched.schema.refiled(&after);
-    let emptied = emptied.into_iter().filter(|table| !rewritten.contains(table));
-    let emptied: Vec<String> = emptied.filter(|table| !is_tools(table)).collect();
+    let emptied = emptied.into_iter().filter(|table| !is_tools(table));
     for table in &rewritten {
         found.push(Change { class: Class::Rewrite, what: format!("rewrote {table}") });
     }
