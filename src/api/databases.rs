@@ -11,7 +11,7 @@ use axum::{Json, Router};
 
 use super::peer::Peer;
 use super::wire::{self, DatabaseLine, DownLine, MigrationLine, ProblemKind};
-use super::{Body, Desk, Nothing, actor, answers, find, problem};
+use super::{Body, Desk, actor, answers, find, problem};
 
 /// The routes of backups and of databases beside the live one.
 pub fn routes(desk: Desk) -> Router {
@@ -75,7 +75,7 @@ pub async fn migrate_down(
     State(desk): State<Desk>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
-    Body(_body): Body<Nothing>,
+    Body(shown): Body<wire::MigrateDown>,
 ) -> Response {
     let app = match find(&desk, &name) {
         Ok(app) => app,
@@ -83,7 +83,8 @@ pub async fn migrate_down(
     };
     // A caller that goes away must not take a half-done change with it.
     let (task, by) = (Arc::clone(app), actor(&desk, &peer));
-    match tokio::spawn(async move { task.migrate_down(by, None).await }).await {
+    let shown = (shown.release, shown.names);
+    match tokio::spawn(async move { task.migrate_down(shown, by, None).await }).await {
         Ok(Ok(answer)) => answers::done(&desk, app, answer),
         Ok(Err(failure)) => answers::failed(&failure),
         Err(error) => problem(ProblemKind::Failed, format!("it broke: {error}"), 1),

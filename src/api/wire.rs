@@ -30,7 +30,7 @@ pub mod schema;
 pub use doctor::{Doctor, Finding, Fix};
 pub use legs::{EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackPlan};
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
-pub use migrations::{DownLine, MigrationLine, Migrations};
+pub use migrations::{DownLine, MigrateDown, MigrationLine, Migrations};
 pub use readiness::{BackupLine, DataReadiness, DrillLine, Rung};
 
 /// `GET /v1/status`

@@ -56,20 +56,28 @@ async fn on_a_copy(
              cutover rollback --database"
         ));
     }
-    if let (Some(before), Some(known)) = (before, work.known.get(&release)) {
+    let mut rows = None;
+    if let Some(known) = work.known.get(&release) {
         let docker = docker(settings).await?;
         let folder = folder_in(settings, release, known.color);
         let stack = files::load_stack(&folder).await.map_err(text)?;
-        let rows = migrating::applied_in(settings, &docker, &stack, Some(scratch.as_str())).await;
-        let same = |rows: Vec<String>| {
-            rows.into_iter().collect::<BTreeSet<_>>() == before.iter().cloned().collect()
-        };
-        if rows.is_some_and(|rows| !same(rows)) {
+        rows = migrating::applied_in(settings, &docker, &stack, Some(scratch.as_str())).await;
+    }
+    let rows = Rows::compare(before.as_deref(), rows);
+    match rows {
+        Rows::Other => {
             return Err(format!(
                 "after the down scripts of {release} the migrations table has other rows than \
                  before it: another migration came in between"
             ));
         }
+        Rows::NotCompared if downs.is_empty() => {
+            return Err(format!(
+                "whether the migrations of {release} are gone is not known: the rows of the \
+                 migrations table cannot be held against those from before it"
+            ));
+        }
+        Rows::Same | Rows::NotCompared => {}
     }
     if let Some(former) = &work.former {
         let docker = docker(settings).await?;
@@ -90,7 +98,32 @@ async fn on_a_copy(
             Ok((Works::Yes { .. }, _)) => {}
         }
     }
-    Ok(Some("on a copy: the schema is byte for byte what it was before, the rows too".to_owned()))
+    Ok(Some(format!("on a copy: the schema is byte for byte what it was before{}", rows.told())))
+}
+
+/// The rows of the migrations table on the copy, held against those from before the migrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    Same,
+    Other,
+    /// What was there, or what is there, is not known.
+    NotCompared,
+}
+
+impl Rows {
+    fn compare(before: Option<&[String]>, now: Option<Vec<String>>) -> Self {
+        let (Some(before), Some(now)) = (before, now) else { return Self::NotCompared };
+        let now: BTreeSet<&String> = now.iter().collect();
+        if now == before.iter().collect() { Self::Same } else { Self::Other }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Self::Same => ", the rows of the migrations table too",
+            Self::Other => "",
+            Self::NotCompared => "; the rows of the migrations table could not be compared",
+        }
+    }
 }
 
 /// Runs the scripts on the live database.
@@ -120,4 +153,23 @@ pub(super) async fn kept(
 ) -> Result<BTreeMap<String, String>, String> {
     let folder = settings.state.join("releases").join(release.id.to_string());
     files::down::kept(&folder).await.map_err(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_told_as_the_same_only_where_they_were_compared() {
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let before = names(&["a", "b"]);
+        let compare =
+            |before: Option<&[String]>, now: Option<&[&str]>| Rows::compare(before, now.map(names));
+        assert_eq!(compare(Some(&before), Some(&["b", "a"])), Rows::Same);
+        assert_eq!(compare(Some(&before), Some(&["a"])), Rows::Other);
+        for unknown in [compare(None, Some(&["a"])), compare(Some(&before), None)] {
+            assert_eq!(unknown, Rows::NotCompared);
+            assert!(unknown.told().contains("could not be compared"));
+        }
+    }
 }

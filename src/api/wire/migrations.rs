@@ -37,3 +37,13 @@ pub struct DownLine {
     /// Why it is impossible.
     pub impossible: Option<String>,
 }
+
+/// `POST …/migrations/down`: what was shown, and agreed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrateDown {
+    /// The release whose migrations go back.
+    pub release: ReleaseId,
+    /// Their names, in the order in which they go.
+    pub names: Vec<String>,
+}

@@ -1,7 +1,7 @@
 //! `cutover migrate status` and `migrate down`: what the database has, and the way back by the down
 //! scripts of the newest release.
 
-use crate::api::wire::Migrations;
+use crate::api::wire::{MigrateDown, Migrations};
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::follow::{Wait, carry_out};
@@ -60,18 +60,18 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         session.out.value(&seen);
     }
     session.out.text(&show::down_plan(&seen));
-    let possible = seen.down.as_ref().is_some_and(|down| down.impossible.is_none());
-    if !possible {
+    let Some(shown) = seen.down.filter(|down| down.impossible.is_none()) else {
         let text = "there are no down scripts to run. NOTHING WAS CHANGED.";
         return Err(CliError::new(Exit::Refused, text)
             .way("cutover rollback --database", "puts the data back: shows what is lost"));
-    }
+    };
     if dry_run {
         return Ok(Exit::Done);
     }
     if !yes && session.out.ask("Go on?") == Consent::No {
         return Err(CliError::new(Exit::Refused, "stopped. NOTHING WAS CHANGED."));
     }
-    let body = serde_json::json!({});
+    // What was agreed to, and nothing that came since.
+    let body = MigrateDown { release: shown.release, names: shown.names };
     carry_out(session, &client, "migrations/down", &body, Wait::from(false)).await
 }

@@ -4,20 +4,21 @@
 //! The operation is begun and ended here; a kill in the middle leaves the database with all of it
 //! or nothing, and the next start tells by the tool's own rows which.
 
+mod outcome;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use cutover_model::{
-    Action, Actor, Ending, Fact, Input, LineLevel, Migrated, OperationId, OperationKind, ReleaseId,
+    Action, Actor, AppState, Ending, Fact, Input, LineLevel, Migrated, OperationId, OperationKind,
+    ReleaseId, Weight,
 };
 
+use self::outcome::Outcome;
+use super::super::restoring::Stop;
 use super::super::{Answer, App, Failure};
 use crate::host::files::down;
 use crate::host::postgres::contents::down::Down;
 use crate::reconciler::{Stopped, Work};
-
-/// How long is waited between two looks at a database that does not answer.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// A migration that the database has, or that a release brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl App {
         let state = self.state();
         let migrated = state.newest_migrated()?;
         let release = migrated.release;
-        let names: Vec<String> = migrated.names.iter().rev().cloned().collect();
+        let names = way_back(migrated);
         let impossible = self.downs(migrated).await.err();
         Some(DownWay { release, names, impossible })
     }
@@ -90,12 +91,14 @@ impl App {
         migrated.names.iter().rev().map(down).collect()
     }
 
-    /// Takes the newest release's migrations back; returns as soon as it is recorded.
+    /// Takes the newest release's migrations back, which are those that were shown: the release and
+    /// their names in the order in which they go. Returns as soon as it is recorded.
     ///
     /// # Errors
-    /// [`Failure`]: there is none, a script is missing, another operation runs.
+    /// [`Failure`]: there is none, others came since, a script is missing, another operation runs.
     pub async fn migrate_down(
         self: &Arc<Self>,
+        shown: (ReleaseId, Vec<String>),
         actor: Actor,
         request: Option<String>,
     ) -> Result<Answer, Failure> {
@@ -104,6 +107,9 @@ impl App {
             let why = "no release has brought a migration that the database still has";
             return Err(Failure::Impossible(why.to_owned()));
         };
+        if let Some(why) = other_than_shown(&migrated, &shown) {
+            return Err(Failure::Impossible(why));
+        }
         let release = migrated.release;
         let downs = self.downs(&migrated).await;
         let downs = downs.map_err(|why| {
@@ -112,8 +118,10 @@ impl App {
         let answer = self.ask(Input::MigrateDown { release }, actor, request).await?;
         let (app, operation) = (Arc::clone(self), answer.operation);
         self.tasks.spawn(async move {
-            let ending = Box::pin(app.take_down(operation, release, downs)).await;
-            app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
+            // None: the daemon stops, and the next start ends it.
+            if let Some(ending) = Box::pin(app.take_down(operation, release, downs)).await {
+                app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
+            }
         });
         Ok(answer)
     }
@@ -123,21 +131,26 @@ impl App {
         operation: OperationId,
         release: ReleaseId,
         downs: Vec<Down>,
-    ) -> Ending {
+    ) -> Option<Ending> {
         let refused = |why: String| {
             self.say(Some(operation), LineLevel::Error, "failed", why.clone());
-            Ending::Refused(why)
+            Some(Ending::Refused(why))
         };
         let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return refused("this app has no compose file".to_owned());
         };
         let state = self.state();
+        let met = Met::of(&state);
         let mut work = match self.work_down(operation, release).await {
             Ok(work) => work,
+            Err(stop) => return refused(stop.to_string()),
+        };
+        let is_gone = match self.is_gone_before(operation, release, &work).await {
+            Ok(is_gone) => is_gone,
             Err(why) => return refused(why),
         };
         let before = state.standing(release).and_then(|s| s.release.migrations.clone());
-        work.downs = (downs, before);
+        work.downs = (if is_gone { Vec::new() } else { downs }, before);
         let tried = [Action::TryDown { release }];
         if let Err(stopped) = self.drive(operation, reconciler, &stack, &tried, &mut work).await {
             let why = match stopped {
@@ -146,33 +159,71 @@ impl App {
             };
             return refused(why);
         }
+        if is_gone {
+            return Some(self.went_down(operation, release));
+        }
+        // Traffic may move, and the site may open, while the copy is tried.
+        if let Some(why) = met.differs(Met::of(&self.state())) {
+            return refused(why);
+        }
         let down = [Action::TakeDown { release }];
         let ran = self.drive(operation, reconciler, &stack, &down, &mut work).await;
-        match ran {
-            Ok(_) => self.went_down(operation, release),
-            // The transaction may stand all the same: the rows tell.
-            Err(stopped) => match self.has_gone_down(release).await {
-                Some(true) => self.went_down(operation, release),
-                _ => {
-                    let why = format!("{stopped}\nThe database is as it was");
-                    self.say(Some(operation), LineLevel::Error, "failed", why.clone());
-                    Ending::Failed(why)
-                }
-            },
+        let Err(stopped) = ran else { return Some(self.went_down(operation, release)) };
+        let as_it_was = || {
+            let why = format!("{stopped}\nThe database is as it was");
+            self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+            Some(Ending::Failed(why))
+        };
+        if matches!(stopped, Stopped::NotRecorded { .. }) {
+            return as_it_was();
+        }
+        // The transaction may stand all the same: the rows tell.
+        match self.outcome(operation, release).await? {
+            Outcome::Gone => Some(self.went_down(operation, release)),
+            Outcome::Stays => as_it_was(),
+            Outcome::Unknown(why) => {
+                Some(self.in_doubt(operation, release, &format!("{why}\n{stopped}")))
+            }
         }
     }
 
-    async fn work_down(&self, operation: OperationId, release: ReleaseId) -> Result<Work, String> {
+    /// Whether the migrations are gone before anything was done: an earlier try had an outcome that
+    /// nobody came to know. The copy has to prove it then, as it has to prove the scripts.
+    async fn is_gone_before(
+        &self,
+        operation: OperationId,
+        release: ReleaseId,
+        work: &Work,
+    ) -> Result<bool, String> {
+        let (Some(database), Some(names)) =
+            (&work.database, self.state().migrated.get(&release).map(|m| m.names.clone()))
+        else {
+            return Ok(false);
+        };
+        let is_gone = database.lacks(release, &names).await.map_err(|trouble| {
+            format!("which migrations of {release} are there is not known: {trouble}")
+        })?;
+        if is_gone {
+            let text = format!(
+                "the database has none of the migrations of {release} any more: no script is run, \
+                 and a copy is held against what was before them"
+            );
+            self.say(Some(operation), LineLevel::Note, "database", text);
+        }
+        Ok(is_gone)
+    }
+
+    async fn work_down(&self, operation: OperationId, release: ReleaseId) -> Result<Work, Stop> {
         let state = self.state();
         let mut work = Work::new(self.name.clone());
         work.projects = self.projects();
         work.releases = state.colors;
-        work.database = Some(self.database(operation).await.map_err(|stop| stop.to_string())?);
+        work.database = Some(self.database(operation).await?);
         if let Some(standing) = state.standing(release) {
             work.known.insert(release, standing.release.clone());
         }
         let idle = state.split.leading().other();
-        let probe = self.probe_target(idle).await?;
+        let probe = self.probe_target(idle).await.map_err(Stop::Stuck)?;
         work.former = self.former(idle, probe.as_ref());
         work.is_closed = state.maintenance.is_some();
         Ok(work)
@@ -189,43 +240,120 @@ impl App {
         Ending::Done
     }
 
-    /// Whether the database has none of a release's migrations; `None`: it cannot be asked.
-    async fn has_gone_down(&self, release: ReleaseId) -> Option<bool> {
-        let state = self.state();
-        let (reconciler, stack) = (self.shared.reconciler.as_ref()?, self.stack()?);
-        let record = &state.standing(release)?.release;
-        let names = &state.migrated.get(&release)?.names;
-        let there = reconciler.applied(&stack, record).await?;
-        Some(names.iter().all(|name| !there.contains(name)))
-    }
-
-    /// After a start: one that was cut off is at its target or where it began, and ends so.
+    /// After a start: one that was cut off is at its target or where it began, and ends so; where
+    /// that cannot be found out, it ends and says so, since everything else waits for it.
     pub(super) fn end_down(self: &Arc<Self>, operation: OperationId, what: &OperationKind) {
         let OperationKind::MigrateDown { release } = *what else { return };
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
-            // What was left running on the server ends first: only then the rows tell.
-            while let Err(why) = app.clean_down(operation, release).await {
-                tracing::warn!(%operation, why, "a copy of a killed migrate down is still there");
-                tokio::select! {
-                    () = tokio::time::sleep(AGAIN) => {}
-                    () = app.stop.cancelled() => return,
-                }
-            }
-            let ending = match app.has_gone_down(release).await {
-                Some(true) => app.went_down(operation, release),
-                _ => Ending::Interrupted,
+            let Some(outcome) = app.outcome(operation, release).await else { return };
+            let Some(()) = app.clean_down(operation, release, &outcome).await else { return };
+            let ending = match outcome {
+                Outcome::Gone => app.went_down(operation, release),
+                Outcome::Stays => Ending::Interrupted,
+                Outcome::Unknown(why) => app.in_doubt(operation, release, &why),
             };
             app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
         });
     }
+}
 
-    async fn clean_down(&self, operation: OperationId, release: ReleaseId) -> Result<(), String> {
-        let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
-            return Ok(());
+/// What users meet while the scripts are tried on a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Met {
+    serving: Option<ReleaseId>,
+    canary: Weight,
+    is_closed: bool,
+}
+
+impl Met {
+    fn of(state: &AppState) -> Self {
+        Self {
+            serving: state.serving(),
+            canary: state.split.weight,
+            is_closed: state.maintenance.is_some(),
+        }
+    }
+
+    /// Why what was found out on the copy does not hold for what users meet now.
+    fn differs(self, now: Self) -> Option<String> {
+        let name = |release: Option<ReleaseId>| {
+            release.map_or("nothing".to_owned(), |release| release.to_string())
         };
-        let _turn = self.database_turn().await;
-        let work = self.work_down(operation, release).await?;
-        reconciler.end_rehearsal(&stack, &work).await
+        let what = if self.serving != now.serving {
+            format!("{} serves now, and {} did", name(now.serving), name(self.serving))
+        } else if self.canary != now.canary {
+            "a rollout gives two releases traffic now".to_owned()
+        } else if self.is_closed && !now.is_closed {
+            "the site is open now, and was closed".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!("{what}, when the scripts were tried on the copy: try it again"))
+    }
+}
+
+/// Names of a release's migrations, in the order in which they are taken back.
+fn way_back(migrated: &Migrated) -> Vec<String> {
+    migrated.names.iter().rev().cloned().collect()
+}
+
+/// Why what would be taken back is not what was shown.
+fn other_than_shown(
+    newest: &Migrated,
+    (release, names): &(ReleaseId, Vec<String>),
+) -> Option<String> {
+    let now = way_back(newest);
+    if newest.release == *release && now == *names {
+        return None;
+    }
+    Some(format!(
+        "the newest migrations are those of {} now ({}), and those of {release} were shown ({})",
+        newest.release,
+        now.join(", "),
+        names.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use cutover_model::{Applied, Millis};
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_shown_is_taken_back() {
+        let (two, three) = (ReleaseId(2), ReleaseId(3));
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let newest = Migrated {
+            release: three,
+            names: names(&["a", "b"]),
+            class: None,
+            breaks: Vec::new(),
+            former: None,
+            at: Millis(0),
+            state: Applied::Yes,
+        };
+        assert_eq!(other_than_shown(&newest, &(three, names(&["b", "a"]))), None);
+        let other = other_than_shown(&newest, &(two, names(&["b", "a"]))).unwrap();
+        assert!(other.contains("those of r3 now (b, a), and those of r2 were shown"), "{other}");
+        assert!(other_than_shown(&newest, &(three, names(&["a"]))).is_some());
+    }
+
+    #[test]
+    fn what_users_meet_may_not_change_while_a_copy_is_tried() {
+        let met = |serving: u64, canary: Weight, is_closed: bool| Met {
+            serving: Some(ReleaseId(serving)),
+            canary,
+            is_closed,
+        };
+        let zero = Weight::ZERO;
+        assert_eq!(met(1, zero, false).differs(met(1, zero, false)), None);
+        let closed_since = met(1, zero, false).differs(met(1, zero, true));
+        assert_eq!(closed_since, None, "nobody meets it");
+        let moved = met(1, zero, false).differs(met(2, zero, false)).unwrap();
+        assert!(moved.starts_with("r2 serves now, and r1 did"), "{moved}");
+        assert!(met(1, zero, true).differs(met(1, zero, false)).is_some(), "open now");
+        assert!(met(1, zero, false).differs(met(1, Weight::FULL, false)).is_some());
     }
 }

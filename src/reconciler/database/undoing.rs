@@ -7,7 +7,8 @@ use super::building::{COUNT, LONG};
 use super::{Database, Trouble};
 use crate::host::postgres::archive::schema::{dump_schema, first_difference};
 use crate::host::postgres::contents::down::{self, Down};
-use crate::host::postgres::{DbName, Kind, Lookup, Made, archive, build, claims};
+use crate::host::postgres::recover::{self, Scope};
+use crate::host::postgres::{DbName, Kind, Lookup, Made, archive, build, claims, facts};
 
 impl Database {
     /// Makes a copy of the live database; no session of anybody is touched.
@@ -40,6 +41,51 @@ impl Database {
         let ran = down::run(&session, downs, COUNT).await;
         session.close().await;
         Ok(ran?)
+    }
+
+    /// How this operation's down scripts came out on the live database, once nothing of it works on
+    /// the server any more: whether all of these migrations are gone.
+    ///
+    /// # Errors
+    /// [`Trouble`]: it is not known.
+    pub async fn has_gone_down(
+        &self,
+        release: ReleaseId,
+        names: &[String],
+    ) -> Result<bool, Trouble> {
+        let session = self.session().await?;
+        let installation = &self.server.installation;
+        // A commit whose connection broke may still be on its way.
+        recover::end_sessions(&session, installation, Scope::Operation(self.operation)).await?;
+        session.close().await;
+        self.lacks(release, names).await
+    }
+
+    /// Whether the live database has none of these migrations (`true`), or all of them.
+    ///
+    /// # Errors
+    /// [`Trouble`]: it is not known; also where it has some of them.
+    pub async fn lacks(&self, release: ReleaseId, names: &[String]) -> Result<bool, Trouble> {
+        let session = self.session().await?;
+        let (live, point) = (&self.settings.name, self.settings.name.point(release));
+        // On another server, or beside another database, an absent row says nothing.
+        if facts::database(&session, &point).await?.is_none() {
+            let why = format!("the restore point \"{point}\" is not where \"{live}\" is");
+            return Err(Trouble::Refused(why));
+        }
+        session.close().await;
+        let session = self.server.open(live, self.operation, Lookup::AsSetUp).await?;
+        let left = down::left(&session, names).await?;
+        session.close().await;
+        match left {
+            Some(0) => Ok(true),
+            Some(left) if left == names.len() => Ok(false),
+            Some(left) => Err(Trouble::Refused(format!(
+                "\"{live}\" has {left} of the {} migrations of {release}",
+                names.len()
+            ))),
+            None => Err(Trouble::Refused(format!("\"{live}\" has no known migrations table"))),
+        }
     }
 
     /// How a copy's schema differs from that of the restore point before a release: the first line,

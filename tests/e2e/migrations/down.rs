@@ -1,13 +1,20 @@
 //! `migrate status` and `migrate down`: the way back by down scripts, tried on a copy first; and
 //! kills in the middle of it.
 
+use std::process::Child;
+use std::time::Duration;
+
 use super::site::Site;
+use crate::harness::{engine, eventually};
 
 const CART: &str = "20261123000000_cart";
 
 /// v2 brought a migration with this down script and serves.
 fn with_down(down: Option<&str>) -> Site {
-    let site = Site::deployed();
+    with_down_on(Site::deployed(), down)
+}
+
+fn with_down_on(site: Site, down: Option<&str>) -> Site {
     site.migration(CART, "ALTER TABLE orders ADD COLUMN cart text;");
     if let Some(down) = down {
         site.script(CART, "down.sql", down);
@@ -92,4 +99,133 @@ fn a_migrate_down_that_is_killed_is_wholly_done_or_never_was() {
     let none = site.run(&["migrate", "down", "--yes"]).exits(4);
     none.says(&["No release has brought a migration that the database still has"]);
     site.fronted.serves("v1");
+}
+
+#[test]
+fn traffic_that_moves_while_the_copy_is_tried_stops_it_before_the_live_database() {
+    let site = with_down(Some("SELECT pg_sleep(4); ALTER TABLE orders DROP COLUMN cart;"));
+    let child = site.begins_down("shop__try_.*");
+    site.run(&["rollback"]).succeeded();
+    let said = ended(child, 4);
+    assert!(said.contains("r1 serves now, and r2 did"), "{said}");
+    assert!(said.contains("NOTHING WAS CHANGED"), "{said}");
+    assert!(site.has_column("cart") && site.applied().contains(CART));
+    site.at_rest("a refused migrate down");
+}
+
+#[test]
+fn a_server_that_dies_in_it_is_waited_for_before_anything_is_said() {
+    let site = with_down(Some("SELECT pg_sleep(4); ALTER TABLE orders DROP COLUMN cart;"));
+    let child = site.begins_down("shop");
+    site.server("kill");
+    site.eventually_says("whether the migrations of r2 were taken back is not known");
+    let events = site.run(&["events", "--last", "30"]).succeeded().printed.stdout;
+    assert!(!events.contains("The database is as it was"), "{events}");
+    site.server("start");
+    let said = ended(child, 1);
+    assert!(said.contains("The database is as it was"), "{said}");
+    assert!(site.has_column("cart") && site.applied().contains(CART));
+    site.at_rest("a migrate down whose server died");
+}
+
+#[test]
+fn a_commit_whose_connection_broke_is_found_out() {
+    let site = Site::deployed();
+    // What is behind a row of this table takes its time in COMMIT.
+    for sql in [
+        "CREATE TABLE slow (id int)",
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
+         AS $$ BEGIN PERFORM pg_sleep(6); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION wait()",
+    ] {
+        site.observe("shop").ask(sql);
+    }
+    let script = "ALTER TABLE orders DROP COLUMN cart; INSERT INTO slow VALUES (1);";
+    let site = with_down_on(site, Some(script));
+    let child = site.begins("shop", "query = 'COMMIT'");
+    let container = site.fronted.shop.container("postgres");
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    let networks = engine::inspect(&container, networks);
+    for network in networks.split_whitespace() {
+        engine::docker(&["network", "disconnect", network, &container]).succeeded();
+    }
+    site.eventually_says("the connection broke");
+    for network in networks.split_whitespace() {
+        // Cutover may have been first: it links the service to a release's network by itself.
+        let back = ["network", "connect", "--alias", "postgres", network, &container];
+        engine::docker(&back);
+    }
+    let said = ended(child, 0);
+    assert!(!said.contains("The database is as it was\n"), "{said}");
+    assert!(said.contains("DONE"), "{said}");
+    assert!(!site.has_column("cart") && !site.applied().contains(CART));
+    site.at_rest("a commit whose connection broke");
+}
+
+#[test]
+fn an_outcome_that_stays_unknown_ends_and_the_next_migrate_down_finds_it_out() {
+    let mut site = with_down(Some("ALTER TABLE orders DROP COLUMN cart;"));
+    site.run(&["rollback"]).succeeded();
+    site.dies_for_good_in(&["migrate", "down", "--yes"], "down.ran");
+    site.server("stop");
+    site.fronted.cutover.serve();
+    site.eventually_says("It is asked again");
+    site.nothing_runs_after("down.ran, with PostgreSQL away");
+    site.eventually_says("Once the database answers: cutover migrate down");
+    site.server("start");
+    assert!(!site.has_column("cart"), "the kill came behind the commit");
+    let again = site.run(&["migrate", "down", "--yes"]).succeeded();
+    again.says(&["has none of the migrations of r2 any more", "DONE"]);
+    site.at_rest("a migrate down that was found out");
+    let none = site.run(&["migrate", "down", "--yes"]).exits(4);
+    none.says(&["No release has brought a migration that the database still has"]);
+}
+
+fn ended(child: Child, code: i32) -> String {
+    let ended = child.wait_with_output().expect("its end");
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert_eq!(ended.status.code(), Some(code), "{said}");
+    said
+}
+
+impl Site {
+    /// Begins a `migrate down`, and waits until its script runs in a database of this name.
+    fn begins_down(&self, database: &str) -> Child {
+        self.begins(database, "query LIKE '%pg_sleep%'")
+    }
+
+    fn begins(&self, database: &str, runs: &str) -> Child {
+        let child = self.fronted.cutover.spawn(&["migrate", "down", "--yes"]);
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+              AND state = 'active' AND {runs}
+              AND datname ~ '^{database}$'"
+        );
+        let server = self.observe("postgres");
+        eventually(&format!("{runs} in {database}"), Duration::from_secs(60), || {
+            (server.number(&sql) > 0).then_some(())
+        });
+        child
+    }
+
+    /// Stops, kills or starts PostgreSQL.
+    fn server(&self, what: &str) {
+        let container = self.fronted.shop.container("postgres");
+        engine::docker(&[what, &container]).succeeded();
+        if what == "start" {
+            eventually("PostgreSQL answers", Duration::from_secs(60), || {
+                let asked = ["exec", &container, "pg_isready", "-h", "127.0.0.1"];
+                (engine::docker(&asked).code == 0).then_some(())
+            });
+        }
+    }
+
+    fn eventually_says(&self, words: &str) {
+        eventually(words, Duration::from_secs(90), || {
+            let events = self.run(&["events", "--last", "40"]);
+            events.printed.stdout.contains(words).then_some(())
+        });
+    }
 }

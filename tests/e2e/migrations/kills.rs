@@ -46,6 +46,13 @@ impl Site {
 
     /// The same with another command.
     pub(super) fn dies_in(&mut self, command: &[&str], place: &str) {
+        self.dies_for_good_in(command, place);
+        self.fronted.cutover.serve();
+        self.at_rest(place);
+    }
+
+    /// The same without a start afterwards.
+    pub(super) fn dies_for_good_in(&mut self, command: &[&str], place: &str) {
         let cutover = &mut self.fronted.cutover;
         cutover.stop();
         cutover.variable("CUTOVER_CRASH", Some(place));
@@ -54,21 +61,24 @@ impl Site {
         assert_eq!(ran.printed.code, 69, "{place} was not reached: {}", ran.printed.both());
         cutover.kill();
         cutover.variable("CUTOVER_CRASH", None);
-        cutover.serve();
-        self.at_rest(place);
     }
 
     /// Waits until no operation runs.
     pub(super) fn at_rest(&self, place: &str) {
+        self.nothing_runs_after(place);
+        self.assert_open();
+        let left = self.databases();
+        assert!(left.iter().all(|name| !name.contains("__try_")), "{place}: {left:?}");
+        assert!(self.beside().is_empty(), "{place}: {:?}", self.beside());
+    }
+
+    /// The same without a look at the database.
+    pub(super) fn nothing_runs_after(&self, place: &str) {
         eventually(&format!("the end of what died at {place}"), Duration::from_secs(90), || {
             let ran = self.run(&["status", "--json"]);
             let status: serde_json::Value =
                 serde_json::from_str(ran.printed.stdout.trim()).unwrap_or_default();
             status["apps"][0]["running"].as_array().is_some_and(Vec::is_empty).then_some(())
         });
-        self.assert_open();
-        let left = self.databases();
-        assert!(left.iter().all(|name| !name.contains("__try_")), "{place}: {left:?}");
-        assert!(self.beside().is_empty(), "{place}: {:?}", self.beside());
     }
 }

@@ -3,6 +3,7 @@
 //! A script that ends the transaction by itself is found out on a copy, where it is tried first,
 //! and is refused there; it never meets the live database.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::host::postgres::connect::{ASK, Session};
@@ -62,12 +63,38 @@ pub async fn run(session: &Session, downs: &[Down], limit: Duration) -> Result<(
     ran
 }
 
+/// How many of these migrations have a row in a known table; `None`: there is no such table.
+///
+/// # Errors
+/// [`DbError`] when the server does not answer.
+pub async fn left(session: &Session, names: &[String]) -> Result<Option<usize>, DbError> {
+    let what = "asking which migrations are there";
+    let (mut is_known, mut found) = (false, BTreeSet::new());
+    let list: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    for (table, column) in TABLES {
+        if list.is_empty() || !is_there(session, what, table).await? {
+            continue;
+        }
+        is_known = true;
+        let list = list.join(", ");
+        let sql = format!("SELECT ({column})::text FROM {table} WHERE {column} IN ({list})");
+        for row in session.rows(what, ASK, &sql, &[]).await? {
+            found.insert(get::<String>(&row, 0)?);
+        }
+    }
+    Ok(is_known.then_some(found.len()))
+}
+
+async fn is_there(session: &Session, what: &str, table: &str) -> Result<bool, DbError> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    get(&session.row(what, ASK, sql, &[&table]).await?, 0)
+}
+
 async fn remove(session: &Session, name: &str) -> Result<u64, DbError> {
     let what = "removing the row of a migration";
     let mut removed = 0;
     for (table, column) in TABLES {
-        let sql = "SELECT to_regclass($1) IS NOT NULL";
-        if !get::<bool>(&session.row(what, ASK, sql, &[&table]).await?, 0)? {
+        if !is_there(session, what, table).await? {
             continue;
         }
         let sql = format!(
