@@ -299,7 +299,8 @@ impl App {
         match upkeep {
             Upkeep::Retire { of, database: name, was } => {
                 // The dump stays, whatever is said of it: the rule lets it go in a month.
-                if !database.is_there(name).await? {
+                let is_gone = !database.is_there(name).await?;
+                if is_gone {
                     self.drop_aside(operation, (*of, name), was.is_some(), &database).await?;
                     return Ok(Some(Ending::Done));
                 }
