@@ -137,7 +137,8 @@ fn a_rollback_over_a_migration_that_takes_away_is_refused_and_force_goes() {
     assert!(ways[1].what.contains("2 of 6 smoke probes failed"), "{ways:?}");
     let (legs, manner) = (vec![Leg::Code], Manner::default());
     let composed = Input::Compose { to: None, legs, rebuild: None, manner };
-    assert!(matches!(app.ask(composed), Err(Refusal::Schema { .. })), "its code is as old");
+    let refused = app.ask(composed).expect_err("its code is as old");
+    assert!(matches!(refused, Refusal::Schema { .. }), "{refused:?}");
     assert_eq!(app.state, before, "nothing was changed");
 
     let mut forced = app.clone();
