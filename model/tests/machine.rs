@@ -202,6 +202,9 @@ fn undo_goes_forward_again_and_restores_trust() {
     assert!(app.state.standing(ReleaseId(2)).unwrap().rejected_by.is_none());
     let again = app.ask(Input::Undo { operation: rollback });
     assert!(matches!(again, Err(Refusal::AlreadyThere { release: ReleaseId(2), .. })), "{again:?}");
+    // And back again, by the number of the undo.
+    app.ask(Input::Undo { operation: app.state.newest_operation }).unwrap();
+    assert_eq!(app.state.serving(), Some(ReleaseId(1)));
 }
 
 #[test]

@@ -77,19 +77,24 @@ pub(super) async fn carry_out(
 ) -> Result<Exit, CliError> {
     let Some(done) = ask(session, client, rest, body).await? else { return Ok(Exit::Done) };
     session.out.value(&done);
-    session.out.text(&show::first_lines(&done, &session.clock));
+    // What it is that is given up has its own words, and they are those of going on.
+    let gives_up = rest.ends_with("/abort");
+    session.out.text(&match gives_up {
+        true => format!("{} is being given up.", done.operation),
+        false => show::first_lines(&done, &session.clock),
+    });
     if wait == Wait::Detach {
         session.out.text(&format!("Follow it:  cutover wait {}", done.operation));
         return Ok(Exit::Done);
     }
-    let until = if rest.ends_with("/abort") { Until::End } else { Until::Halt };
+    let until = if gives_up { Until::End } else { Until::Halt };
     let mut left = None;
     match follow_until(session, client, done.operation, (until, Some(&mut left))).await? {
         Followed::Left => Ok(Exit::Done),
         Followed::Halted(_) => Ok(Exit::Stuck),
         Followed::Ended(ending) => {
             let exit = end(session, done.operation, &ending);
-            if exit == Exit::Done {
+            if exit == Exit::Done && !gives_up {
                 if done.moved.is_none() && !done.cuts_only && done.what == "rollback" {
                     moved_meanwhile(session, client).await?;
                 }

@@ -131,7 +131,7 @@ pub(in crate::cli) fn last_lines(done: &Done, left: Option<&str>) -> String {
             .to_owned(),
         "backup verify" | "backup prune" | "backup import" | "backup restore" | "db retire"
         | "drill" => String::new(),
-        "undo" => "Back again:  cutover rollback".to_owned(),
+        "undo" => format!("Back again:  cutover undo {operation}"),
         _ if done.serves.weight == Weight::FULL => format!(
             "{standby} stays warm until the next deploy: \"cutover rollback\" is instant and loses \
              no data."

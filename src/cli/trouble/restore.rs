@@ -111,7 +111,7 @@ pub(super) async fn put_back(
         Look::Decide(Some(most)) => most,
         Look::Decide(None) => match session.out.ask_number(&show::loss_question(&plan)) {
             Some(most) => most,
-            None => return Err(stopped_here(session, &plan)),
+            None => return Err(stopped_here(session, &ask, &plan)),
         },
     };
     if let Some(rows) = plan.loss.as_ref().map(Loss::rows).filter(|rows| max_loss < *rows) {
@@ -124,15 +124,20 @@ pub(super) async fn put_back(
     see_through(session, client, done.operation).await
 }
 
-fn stopped_here(session: &Session, plan: &RestorePlanned) -> CliError {
+fn stopped_here(session: &Session, ask: &RestoreAsk, plan: &RestorePlanned) -> CliError {
     let rows = plan.loss.as_ref().map_or("ROWS".to_owned(), |loss| loss.rows().to_string());
     let text = "no loss was accepted. The database is as it was.".to_owned();
     let error = CliError::new(Exit::Refused, text);
     if session.out.format == Format::Json || !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-        return error.way(
-            format!("cutover rollback --database --max-loss {rows}"),
-            "for scripts: accepts that loss",
-        );
+        let to = ask.to.map_or_else(String::new, |to| format!(" --to {to}"));
+        let same = match &ask.data {
+            DataAsk::Aside(operation) => format!("undo {operation}"),
+            DataAsk::Cheapest => format!("rollback --database{to}"),
+            DataAsk::Backup(id) => format!("rollback --database{to} --backup {id}"),
+            DataAsk::NewestBackup => format!("rollback --database{to} --backup newest"),
+        };
+        let command = format!("cutover {same} --max-loss {rows}");
+        return error.way(command, "for scripts: accepts that loss");
     }
     error
 }

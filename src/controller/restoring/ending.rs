@@ -69,7 +69,14 @@ impl App {
                  it first",
                 text::clock(aside.map_or(0, |aside| aside.since.0))
             ),
-            "kept        cutover db list    until you drop it yourself".to_owned(),
+            format!(
+                "lost rows   cutover db export {operation} --csv      for the people who enter \
+                 them again"
+            ),
+            format!(
+                "tidy up     cutover db retire {operation}      only when you are sure; until then \
+                 it is kept"
+            ),
         ];
         lines.join("\n")
     }
