@@ -76,6 +76,23 @@ pub struct Migrated {
     pub at: Millis,
     /// Whether the database has them.
     pub state: Applied,
+    /// How they were taken back the last time; `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
+}
+
+/// What is known of the moment at which migrations were taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// The operation that did.
+    pub by: OperationId,
+    /// The newest release then: what came after it was made without them.
+    pub newest: ReleaseId,
+    /// Releases that served then, and went on without them.
+    pub works: Vec<ReleaseId>,
+    /// The restore that brought data which has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought_back: Option<OperationId>,
 }
 
 /// Whether the database has a release's migrations.
@@ -150,6 +167,7 @@ mod tests {
             former: Some((ReleaseId(5), works)),
             at: Millis(1),
             state: Applied::Yes,
+            undone: None,
         }
     }
 

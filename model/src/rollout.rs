@@ -276,15 +276,25 @@ impl AppState {
     /// Which migrations a release was made with, its own or earlier ones, that the database has no
     /// more; `None`: none that is on record.
     fn lacks(&self, code: ReleaseId) -> Option<String> {
-        let made = self.standing(code).map(|standing| standing.release.made_at);
         self.migrated.values().rev().find_map(|migrated| {
             let Applied::Undone { operation } = migrated.state else { return None };
-            let undone = self.operations.get(&operation).map(|operation| operation.started_at);
-            let is_older = made.zip(undone).is_some_and(|(made, undone)| made <= undone);
-            let had_it = code == migrated.release || (code > migrated.release && is_older);
             let release = migrated.release;
-            had_it.then(|| format!("{operation} took the migrations of {release} back"))
+            let undone = migrated.undone.as_ref();
+            let was_there = undone.is_some_and(|undone| code > release && code <= undone.newest);
+            let works = undone.is_some_and(|undone| undone.works.contains(&code));
+            let lacks = (code == release || was_there) && !works && !self.has_again(migrated);
+            lacks.then(|| format!("{operation} took the migrations of {release} back"))
         })
+    }
+
+    /// Whether later releases have brought all of these migrations once more.
+    fn has_again(&self, migrated: &Migrated) -> bool {
+        let later = self
+            .migrated
+            .values()
+            .filter(|other| other.release > migrated.release && other.state == Applied::Yes);
+        let names: BTreeSet<&String> = later.flat_map(|other| &other.names).collect();
+        !migrated.names.is_empty() && migrated.names.iter().all(|name| names.contains(name))
     }
 
     /// Restore points beyond the newest ones, oldest first; one that a restore uses now is kept.

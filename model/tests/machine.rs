@@ -121,6 +121,7 @@ fn a_rollback_over_a_migration_that_takes_away_is_refused_and_force_goes() {
         former: Some((former, Works::No { why: "2 of 6 smoke probes failed".into() })),
         at: Millis(5),
         state: Applied::No,
+        undone: None,
     };
     app.record(Fact::MigrationTried { migrated: Box::new(migrated) });
     let back = |manner| Input::Rollback { to: None, manner };
@@ -147,10 +148,16 @@ fn a_rollback_over_a_migration_that_takes_away_is_refused_and_force_goes() {
     assert_eq!(forced.state.serving(), Some(former));
 
     let operation = OperationId(9);
-    app.record(Fact::MigrationUndone { release, operation });
+    let undone = Fact::MigrationUndone { release, operation };
+    app.record(undone.clone());
     app.ask(back(Manner::default())).expect("the database has it no more");
     assert_eq!(app.state.serving(), Some(former));
-    // And what needs it goes nowhere any more.
+    let by = app.state.last_move.and_then(|moved| moved.operation).expect("the rollback");
+    app.ask(Input::Undo { operation: by }).expect("r2 served on without it");
+
+    // What did not serve then, and needs it, goes nowhere any more.
+    let mut app = forced;
+    app.record(undone);
     let back = app.state.last_move.and_then(|moved| moved.operation).expect("the rollback");
     let manner = Manner::default();
     for forward in [Input::Undo { operation: back }, Input::Rollback { to: Some(release), manner }]

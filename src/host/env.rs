@@ -133,7 +133,8 @@ fn unquoted(value: &str) -> &str {
             return inner;
         }
     }
-    value
+    // As compose reads it: behind a blank, a comment begins.
+    value.split_once(" #").map_or(value, |(value, _)| value.trim_end())
 }
 
 /// One line, or several where a quoted value goes over them.

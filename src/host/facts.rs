@@ -121,7 +121,11 @@ const TABLES: [(&str, &str); 11] = [
     ("alembic_version", "version_num FROM alembic_version ORDER BY 1"),
     ("django_migrations", "app || '.' || name FROM django_migrations ORDER BY id"),
     ("knex_migrations", "name FROM knex_migrations ORDER BY id"),
-    ("migrations", "name FROM migrations ORDER BY id"),
+    // TypeORM calls it name, Laravel migration.
+    (
+        "migrations",
+        "coalesce(to_jsonb(m)->>'name', to_jsonb(m)->>'migration') FROM migrations m ORDER BY id",
+    ),
     ("SequelizeMeta", "name FROM \"SequelizeMeta\" ORDER BY name"),
     ("__EFMigrationsHistory", "\"MigrationId\" FROM \"__EFMigrationsHistory\" ORDER BY 1"),
     ("goose_db_version", "version_id::text FROM goose_db_version WHERE is_applied ORDER BY id"),

@@ -4,14 +4,15 @@
 //! effort: what cannot be read is not known, and nothing fails for it. Rows are named, never taken
 //! back one by one: data goes back as a whole, by a restore (`reconciler/database`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cutover_model::{Fact, ReleaseId, ServiceName};
+use cutover_model::migration::{Class, Migrated};
+use cutover_model::{Color, Fact, ReleaseId, ServiceName};
 use tokio::sync::mpsc;
 
-use super::perform::{Text, docker, happened, made, release_folder, secrets_of, text};
-use super::{Report, Work};
+use super::perform::{Text, docker, folder_in, happened, made, release_folder, secrets_of, text};
+use super::{Reconciler, Report, Work};
 use crate::crash;
 use crate::host::compose::{ColoredStack, Compose};
 use crate::host::docker::{Container, Docker};
@@ -48,7 +49,11 @@ pub(super) async fn migrate(
     let fresh = added(settings, &docker, work).await;
     if let Some(names) = fresh.clone() {
         // No new row is nothing only where nothing went wrong, and nothing was found on a copy.
-        if !names.is_empty() || (out.code == 0 && work.tried.is_none()) {
+        let is_nothing = |tried: &Migrated| {
+            tried.names.is_empty() && matches!(tried.class, None | Some(Class::None | Class::Data))
+        };
+        let is_nothing = out.code == 0 && work.tried.as_ref().is_none_or(is_nothing);
+        if !names.is_empty() || is_nothing {
             happened(reports, Fact::MigrationDone { release, names }).await?;
         }
     }
@@ -182,6 +187,24 @@ async fn look(
         }
     }
     found
+}
+
+impl Reconciler {
+    /// Whether the live database has the migrations that a restore point of it has, and no others;
+    /// `None`: it is not known.
+    pub async fn has_rows_of(
+        &self,
+        settings: &StackSettings,
+        (release, color): (ReleaseId, Color),
+        point: &str,
+    ) -> Option<bool> {
+        let stack = files::load_stack(&folder_in(settings, release, color)).await.ok()?;
+        let docker = docker(settings).await.ok()?;
+        let live = look(settings, &docker, &stack, None).await.filter(|rows| rows.has_table)?;
+        let point = look(settings, &docker, &stack, Some(point)).await?;
+        let sorted = |rows: Rows| rows.names.into_iter().collect::<BTreeSet<_>>();
+        Some(sorted(live) == sorted(point))
+    }
 }
 
 /// Which database a container serves, by its own environment; `None`: it is no PostgreSQL.

@@ -68,7 +68,10 @@ pub(super) async fn rehearse(
     let tried = tried.await;
     let ended = end(settings, work).await;
     let tried = tried?;
-    ended?;
+    // Nothing may stand before the record that the live database was met.
+    if !matches!(tried, Tried::OnLive { .. }) {
+        ended?;
+    }
     match tried {
         Tried::Nothing => Ok(None),
         Tried::Impossible(why) => {
@@ -153,11 +156,11 @@ async fn on_a_copy(
     let once = Once { service, command, env: &env, limit: MIGRATE };
     let generated = files::generated(&folder, new);
     let out = stack::run_once(&docker, &Compose::new(settings), &generated, &once, None).await;
-    let out = out.map_err(text)?;
     crash::point("rehearsal.ran");
     if let Some(names) = met_live(settings, &docker, work).await {
         return Ok(Tried::OnLive { names });
     }
+    let out = out.map_err(text)?;
     if out.code != 0 {
         return Err(format!(
             "the migration fails on a copy of the database; the live one was not touched\n{}",
@@ -194,6 +197,7 @@ async fn on_a_copy(
         former,
         at: now(),
         state: Applied::No,
+        undone: None,
     };
     Ok(Tried::Known { migrated: Box::new(migrated), is_unready, unknown })
 }
@@ -209,7 +213,10 @@ fn breaks(changes: Vec<Change>) -> Vec<String> {
 
 /// What the operator reads before anything is applied.
 fn first_said(migrated: &Migrated, unknown: Option<&str>) -> Vec<String> {
-    let names = migrated.names.join(", ");
+    let names = match migrated.names.as_slice() {
+        [] => "this deploy's migration".to_owned(),
+        names => names.join(", "),
+    };
     let mut lines = Vec::new();
     if let Some(why) = unknown {
         lines.push(format!("{names}: what it does is not known: {why}"));
@@ -346,19 +353,40 @@ fn pointed(
     }
 }
 
-/// Whether a client of PostgreSQL may take its database from this variable.
+/// Whether a client of PostgreSQL may take the live database from this variable.
 fn may_name_a_database(name: &str, value: &str, live: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    // A database for a tool's own trials.
+    let is_apart = ["SHADOW", "TEST"].iter().any(|word| name.contains(word));
+    if is_apart && !value.contains('$') && !tokens(value).any(|token| token == live) {
+        return false;
+    }
     let scheme = value.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let is_url = scheme.is_some_and(|scheme| scheme.contains("postgres"));
-    let is_dsn = value.split_whitespace().any(|word| word.starts_with("dbname="));
-    let is_filled_in = value.contains('$') && name.to_ascii_uppercase().contains("DATABASE");
-    is_url || is_dsn || is_filled_in || lead(name, live, live, "").is_some() && value.contains('$')
+    if let Some(scheme) = scheme {
+        return is_postgres(&scheme);
+    }
+    if value.split_whitespace().any(|word| word.starts_with("dbname=")) {
+        return true;
+    }
+    let about_else = ["PASSWORD", "PASS", "USER", "USERNAME", "HOST", "PORT", "KEY", "SECRET"];
+    let about = ["DATABASE", "DB", "PG", "POSTGRES", "SQL", "CONNECTION", "DSN", "TYPEORM"];
+    let is_about = about.iter().any(|word| name.contains(word))
+        && !about_else.iter().any(|word| name.ends_with(word));
+    is_about && (value.contains('$') || tokens(value).any(|token| token == live))
+}
+
+fn tokens(value: &str) -> impl Iterator<Item = &str> {
+    value.split(['/', ';', '=', '?', '&', ' '])
+}
+
+fn is_postgres(scheme: &str) -> bool {
+    ["postgres", "postgis", "pgsql"].iter().any(|known| scheme.contains(known))
 }
 
 /// A value that leads to one database, led to another; `None`: it does not.
 fn lead(name: &str, value: &str, live: &str, other: &str) -> Option<String> {
     if let Some((scheme, rest)) = value.split_once("://") {
-        if !scheme.to_ascii_lowercase().contains("postgres") {
+        if !is_postgres(&scheme.to_ascii_lowercase()) {
             return None;
         }
         let (authority, path) = rest.split_once('/')?;
@@ -375,10 +403,24 @@ fn lead(name: &str, value: &str, live: &str, other: &str) -> Option<String> {
         });
         return Some(led.collect::<Vec<_>>().join(" "));
     }
+    // As .NET has it: Host=db;Database=shop.
+    let is_part = |part: &str| {
+        let pair = part.split_once('=');
+        pair.is_some_and(|(key, value)| {
+            key.trim().eq_ignore_ascii_case("database") && value.trim() == live
+        })
+    };
+    if value.contains(';') && value.split(';').any(is_part) {
+        let led = value.split(';').map(|part| match is_part(part) {
+            true => format!("Database={other}"),
+            false => part.to_owned(),
+        });
+        return Some(led.collect::<Vec<_>>().join(";"));
+    }
     let name = name.to_ascii_uppercase();
-    let is_name = ["PGDATABASE", "POSTGRES_DB", "POSTGRES_DATABASE"].contains(&name.as_str())
+    let is_name = ["DB", "POSTGRES_DB", "PG_DB"].contains(&name.as_str())
         || name.ends_with("DB_NAME")
-        || name.ends_with("DB_DATABASE")
+        || name.ends_with("DATABASE")
         || name.ends_with("DATABASE_NAME");
     (is_name && value == live).then(|| other.to_owned())
 }
@@ -401,6 +443,9 @@ mod tests {
             ("DSN", "host=db dbname=shop", "host=db dbname=shop__try_o4"),
             ("PGDATABASE", "shop", "shop__try_o4"),
             ("APP_DB_NAME", "shop", "shop__try_o4"),
+            ("TYPEORM_DATABASE", "shop", "shop__try_o4"),
+            ("URL", "postgis://db/shop", "postgis://db/shop__try_o4"),
+            ("C", "Host=db;Database=shop;Port=1", "Host=db;Database=shop__try_o4;Port=1"),
         ] {
             assert_eq!(led(name, value).as_deref(), Some(wanted), "{name}");
         }
@@ -423,6 +468,11 @@ mod tests {
             ("DATABASE_URL", "${URL}", true),
             ("PGDATABASE", "${NAME}", true),
             ("DSN", "host=db dbname=other", true),
+            ("SHOP_DATABASE_PASSWORD", "pa$$w0rd", false),
+            ("SHADOW_DATABASE_URL", "postgres://db/shop_shadow", false),
+            ("SHADOW_DATABASE_URL", "postgres://db/shop", true),
+            ("APP_NAME", "shop", false),
+            ("PG_OPTIONS", "--db=shop", true),
         ] {
             assert_eq!(may_name_a_database(name, value, "shop"), may, "{name}={value}");
         }

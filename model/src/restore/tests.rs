@@ -226,3 +226,59 @@ fn the_point_of_a_migration_that_was_refused_on_a_copy_hides_no_later_one() {
     record(&mut state, Fact::PointGone { release });
     assert_eq!(found(&state), Err(release));
 }
+
+/// r2 took a column away and was put back with its data, then r3, whose data never had it.
+#[test]
+fn data_that_never_had_a_migration_does_not_bring_it_back() {
+    let mut state = crate::AppState::default();
+    let mut record = |at, fact: Fact| {
+        let (actor, operation) = (Actor::daemon(), fact.operation());
+        evolve(&mut state, &Happened { at: Millis(at), actor, operation, fact }).expect("it fits");
+        state.clone()
+    };
+    let restored = |number: u64, data_of: i64, source: Source| {
+        let operation = OperationId(number);
+        let what = OperationKind::Restore { to: ReleaseId(1), source: source.clone() };
+        let plan = RestorePlan { data_of: Millis(data_of), ..plan(source) };
+        let aside = Aside {
+            name: format!("shop__prev_o{number}"),
+            database: "shop".into(),
+            oid: OLD,
+            since: Millis(data_of),
+            rows: 0,
+            served: None,
+            serves: ReleaseId(1),
+        };
+        [
+            Fact::OperationStarted { operation, what, request: None },
+            Fact::RestorePlanned { operation, plan: Box::new(plan) },
+            Fact::AsideKept { operation, aside: Box::new(aside) },
+        ]
+    };
+    let point = |release| Source::Point { release: ReleaseId(release) };
+    record(1, Fact::MigrationBegun { release: ReleaseId(2) });
+    let applied = |state: &crate::AppState, release| state.migrated[&ReleaseId(release)].state;
+    let mut now = None;
+    for fact in restored(5, 0, point(2)) {
+        now = Some(record(10, fact));
+    }
+    let undone = crate::Applied::Undone { operation: OperationId(5) };
+    assert_eq!(now.as_ref().map(|now| applied(now, 2)), Some(undone));
+    record(20, Fact::MigrationBegun { release: ReleaseId(3) });
+    for fact in restored(8, 15, point(3)) {
+        now = Some(record(30, fact));
+    }
+    let now = now.expect("a state");
+    assert_eq!(applied(&now, 2), undone, "the point of r3 never had it");
+    assert_eq!(applied(&now, 3), crate::Applied::Undone { operation: OperationId(8) });
+    // A point from before it was taken back has it; the way back from there has it not.
+    for fact in restored(9, 5, point(3)) {
+        record(40, fact);
+    }
+    let back = Source::Aside { operation: OperationId(9) };
+    let mut seen = Vec::new();
+    for fact in restored(11, 0, back) {
+        seen.push(applied(&record(50, fact), 2));
+    }
+    assert_eq!(seen, [crate::Applied::Yes, crate::Applied::Yes, undone]);
+}

@@ -72,7 +72,14 @@ impl App {
             let text = format!("something of the rehearsal is still there: {why}");
             self.say(Some(operation), LineLevel::Error, "rehearsal", text);
         }
-        if was_begun || !state.points.contains_key(&release) {
+        let Some(point) = state.points.get(&release).filter(|_| !was_begun) else { return };
+        // A command that was cut off may have met the live database instead of the copy.
+        if reconciler.has_rows_of(stack, (release, color), &point.name).await != Some(true) {
+            let text = format!(
+                "{} is kept: nothing says that the live database was not migrated",
+                point.name
+            );
+            self.say(Some(operation), LineLevel::Note, "restore point", text);
             return;
         }
         match database.drop_point(release).await {

@@ -333,6 +333,7 @@ mod tests {
             former: None,
             at: Millis(0),
             state: Applied::Yes,
+            undone: None,
         };
         assert_eq!(other_than_shown(&newest, &(three, names(&["b", "a"]))), None);
         let other = other_than_shown(&newest, &(two, names(&["b", "a"]))).unwrap();

@@ -46,7 +46,12 @@ pub fn may_go(
     for backup in newest_first.iter().filter(|backup| !backup.manifest.is_way_back()) {
         let manifest = &backup.manifest;
         // Data may be much older than the backup of it, as that of an import.
-        let made = manifest.made_at.max(manifest.at);
+        let made = match manifest.made_at {
+            // Noted by nobody yet when it was made.
+            Millis(0) => manifest.verified_at.unwrap_or(manifest.at),
+            made => made,
+        };
+        let made = made.max(manifest.at);
         if now.0 - made.0 <= APART_FOR_MS {
             kept.insert(backup.id());
         }

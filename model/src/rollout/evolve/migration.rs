@@ -1,10 +1,10 @@
 //! How a fact about a migration changes the state; and how a restore does.
 
 use crate::fact::{Fact, Happened};
-use crate::migration::{Applied, Migrated};
+use crate::migration::{Applied, Migrated, Undone};
 use crate::restore::{Restore, Source};
 use crate::rollout::{AppState, MIGRATED_KEPT};
-use crate::{OperationId, ReleaseId};
+use crate::{Color, OperationId, ReleaseId, Weight};
 
 pub(super) fn evolve(state: &mut AppState, happened: &Happened) {
     match &happened.fact {
@@ -28,8 +28,14 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) {
             }
         }
         Fact::MigrationUndone { release, operation } => {
+            let serves = |color: &Color| state.split.share(*color) > Weight::ZERO;
+            let serving = Color::BOTH.into_iter().filter(serves);
+            let works = serving.filter_map(|color| *state.colors.get(color)).collect();
+            let newest = state.newest_release;
             if let Some(migrated) = state.migrated.get_mut(release) {
                 migrated.state = Applied::Undone { operation: *operation };
+                let brought_back = None;
+                migrated.undone = Some(Undone { by: *operation, newest, works, brought_back });
             }
         }
         _ => {}
@@ -45,6 +51,7 @@ fn unknown(happened: &Happened, release: ReleaseId) -> Migrated {
         former: None,
         at: happened.at,
         state: Applied::Yes,
+        undone: None,
     }
 }
 
@@ -56,27 +63,40 @@ pub(super) fn exchanged(state: &mut AppState, operation: OperationId) {
         Source::Aside { operation } => state.asides.get(operation).map(|aside| aside.since),
         Source::Point { .. } | Source::Backup { .. } => None,
     };
+    let newest = state.newest_release;
+    // What was taken back only after that moment is in data of that moment.
+    let came_after =
+        |by: &OperationId| state.operations.get(by).is_some_and(|by| by.started_at > data_of);
+    let undone_since: Vec<OperationId> =
+        state.migrated.values().filter_map(|m| Some(m.undone.as_ref()?.by)).collect();
+    let undone_since: Vec<OperationId> = undone_since.into_iter().filter(came_after).collect();
     for migrated in state.migrated.values_mut() {
         let came_later = match &source {
             Source::Point { release } => migrated.release >= *release,
             Source::Backup { .. } => migrated.at > data_of,
             Source::Aside { .. } => since.is_some_and(|since| migrated.at > since),
         };
-        // What was applied once and came before the data is in it again, whatever took it back.
-        let is_in_it = match &source {
+        let is_older = match &source {
             Source::Point { release } => migrated.release < *release,
             Source::Backup { .. } => migrated.at <= data_of,
             Source::Aside { .. } => false,
         };
-        match (&source, migrated.state) {
-            (_, Applied::Undone { operation: by }) if is_in_it && by != operation => {
-                migrated.state = Applied::Yes;
-            }
-            (_, Applied::Yes) if came_later => migrated.state = Applied::Undone { operation },
-            (Source::Aside { operation: of }, Applied::Undone { operation })
-                if operation == *of =>
+        if let Source::Aside { operation: of } = &source {
+            back_before(migrated, *of);
+        }
+        match migrated.state {
+            Applied::Undone { operation: by }
+                if is_older && by != operation && undone_since.contains(&by) =>
             {
                 migrated.state = Applied::Yes;
+                if let Some(undone) = &mut migrated.undone {
+                    undone.brought_back = Some(operation);
+                }
+            }
+            Applied::Yes if came_later => {
+                migrated.state = Applied::Undone { operation };
+                let (works, brought_back) = (Vec::new(), None);
+                migrated.undone = Some(Undone { by: operation, newest, works, brought_back });
             }
             _ => {}
         }
@@ -86,9 +106,19 @@ pub(super) fn exchanged(state: &mut AppState, operation: OperationId) {
 /// The names were exchanged back by the operation that exchanged them.
 pub(super) fn exchanged_back(state: &mut AppState, operation: OperationId) {
     for migrated in state.migrated.values_mut() {
-        let undone = Applied::Undone { operation };
-        if migrated.state == undone {
-            migrated.state = Applied::Yes;
-        }
+        back_before(migrated, operation);
+    }
+}
+
+/// As it was before this restore exchanged the names.
+fn back_before(migrated: &mut Migrated, restore: OperationId) {
+    if migrated.state == (Applied::Undone { operation: restore }) {
+        migrated.state = Applied::Yes;
+        migrated.undone = None;
+    } else if let Some(undone) = &mut migrated.undone
+        && undone.brought_back == Some(restore)
+    {
+        undone.brought_back = None;
+        migrated.state = Applied::Undone { operation: undone.by };
     }
 }
