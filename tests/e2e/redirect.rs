@@ -226,9 +226,10 @@ fn a_proxy_that_dies_refuses_nobody() {
     let _new = proxy(&net.host);
     load.pass(100);
     let counts = load.stop();
-    // The three clients may have been in the middle of a request when the proxy died.
+    // Each of the three clients may have been in the middle of a request when the proxy died, and
+    // then in the queue of its listener, which is closed a moment after the connections.
     let failed: u32 = counts.iter().filter(|(k, _)| k.starts_with("FAILED")).map(|(_, n)| n).sum();
-    assert!(failed <= 3 && !counts.keys().any(|key| key.contains("refused")), "{counts:?}");
+    assert!(failed <= 6 && !counts.keys().any(|key| key.contains("refused")), "{counts:?}");
     assert!(!counts.contains_key("OLD"), "{counts:?}");
 }
 

@@ -44,6 +44,7 @@ fn a_deploy_killed_in_its_clone_leaves_no_closed_database_and_no_half_restore_po
     eventually("the restore point is dropped", Duration::from_secs(30), || {
         (shop.databases() == before).then_some(())
     });
+    shop.nothing_runs_after("point.made");
     shop.run(&["deploy", "--at-once"]).succeeded().says(&["every session of the database"]);
     shop.fronted.serves("v2");
 }
