@@ -32,6 +32,8 @@ mod host;
 #[cfg(test)]
 mod init;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod kinto;
 #[cfg(test)]
 mod legs;

@@ -108,13 +108,20 @@ impl Shop {
         self.newest_restore()
     }
 
-    pub(super) fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         let ran = self.run(&["status", "--json"]);
         serde_json::from_str(ran.printed.stdout.trim()).unwrap_or_default()
     }
 
     /// The number of the newest restore, by the record.
     fn newest_restore(&self) -> String {
+        let found = self.newest_restore_or("");
+        assert!(!found.is_empty(), "a restore was begun");
+        found
+    }
+
+    /// The same; another word where none was begun.
+    pub(crate) fn newest_restore_or(&self, other: &str) -> String {
         let said = self.run(&["events", "--json", "--last", "400"]).printed.stdout;
         let mut started = said.lines().rev().filter_map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -123,7 +130,7 @@ impl Shop {
                 fact["fact"] == "operation_started" && fact["what"]["kind"] == "restore";
             is_restore.then(|| event["happened"]["operation"].clone())
         });
-        let newest = started.next().expect("a restore was begun");
+        let Some(newest) = started.next() else { return other.to_owned() };
         match newest.as_u64() {
             Some(number) => format!("o{number}"),
             None => newest.as_str().expect("an operation").to_owned(),

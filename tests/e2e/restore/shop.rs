@@ -136,6 +136,12 @@ expect = "0"
         )
     }
 
+    /// The orders alone, whatever columns a migration gave them, as one number.
+    pub(crate) fn orders(&self, database: &str) -> String {
+        let sql = "SELECT md5(string_agg(id || item, ',' ORDER BY id)) FROM orders";
+        observe(&self.fronted, database).text(sql)
+    }
+
     /// Connections are allowed everywhere, and no candidate is left.
     pub(crate) fn assert_at_rest(&self) {
         assert_eq!(self.closed(), 0, "a database is closed");
