@@ -81,6 +81,10 @@ pub struct AppState {
     /// Releases whose restore points were let go: what a later point has is not what was before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub points_let_go: BTreeSet<ReleaseId>,
+    /// Who served when a restore point was made, by the release before whose migration it was made.
+    /// It stays when the point goes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub served_at_point: BTreeMap<ReleaseId, ReleaseId>,
     /// What releases' migrations do, by release: the newest ones.
     #[serde(default)]
     pub migrated: BTreeMap<ReleaseId, Migrated>,
@@ -178,6 +182,7 @@ impl Default for AppState {
             asides: BTreeMap::new(),
             points: BTreeMap::new(),
             points_let_go: BTreeSet::new(),
+            served_at_point: BTreeMap::new(),
             migrated: BTreeMap::new(),
             kept: Kept::default(),
         }
@@ -230,12 +235,19 @@ impl AppState {
             .map(|s| s.release.id)
     }
 
-    /// The restore point that has the data a release worked on last: the one from before the first
-    /// release that was deployed after it. `None`: there is no later one.
+    /// The restore point that has the data a release worked on last: the newest one that was made
+    /// while it served, whether for the first time or again after a rollback. It had the traffic at
+    /// none: the one from before the first release that was deployed after it. `None`: there is no
+    /// later one.
     ///
     /// # Errors
-    /// That first release, when its own point is not there: a later one has its migrations.
+    /// The release before whose migration that point was made, when it is not there any more: a
+    /// later one has its migrations, an older one lacks what was written since.
     pub fn point_for(&self, to: ReleaseId) -> Result<Option<&Point>, ReleaseId> {
+        let while_it_served = self.served_at_point.iter().rev().find(|(_, served)| **served == to);
+        if let Some((release, _)) = while_it_served {
+            return self.points.get(release).map(Some).ok_or(*release);
+        }
         let Some(point) = self.points.values().find(|point| point.release > to) else {
             return Ok(None);
         };

@@ -3,7 +3,7 @@
 
 mod imports;
 mod kills;
-mod yard;
+pub(crate) mod yard;
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::fronted::operation_of;
 use crate::restore::shop::Shop;
 
 /// One that is never due while a test runs.
-const RARELY: &str = r#"backup = { schedule = "0 0 1 1 *", keep = { daily = 1 } }"#;
+pub(crate) const RARELY: &str = r#"backup = { schedule = "0 0 1 1 *", keep = { daily = 1 } }"#;
 
 #[test]
 fn a_backup_is_made_read_back_restored_beside_and_let_go_by_the_rule() {

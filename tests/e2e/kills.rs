@@ -4,48 +4,80 @@
 //! comes from one seed, which is printed: `CUTOVER_SEED` repeats a run, `CUTOVER_KILLS` says how
 //! many rounds it has.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::backups::RARELY;
+use crate::backups::yard::Yard as _;
 use crate::harness::{eventually, wire};
+use crate::restore::kills::named;
 use crate::restore::shop::Shop;
 
-/// Rounds where nobody asks for more.
-const ROUNDS: u64 = 6;
 /// How long after a start the second kill may come.
 const RECOVERY_MS: u64 = 2_500;
+/// Accepts every loss.
+const ANY: [&str; 2] = ["--max-loss", "1000000"];
 
-/// What is killed, and for how long it runs about, in milliseconds.
+/// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     BackUp,
     Drill,
     Prune,
     Restore,
+    RestoreBackup,
     Undo,
     Rollback,
-    Deploy,
 }
 
+/// Each with the time that it runs for, in milliseconds.
 const ALL: [(What, u64); 7] = [
-    (What::BackUp, 2_500),
-    (What::Drill, 4_000),
-    (What::Prune, 800),
-    (What::Restore, 9_000),
-    (What::Undo, 7_000),
-    (What::Rollback, 1_500),
-    (What::Deploy, 18_000),
+    (What::BackUp, 1_500),
+    (What::Drill, 3_000),
+    (What::Prune, 500),
+    (What::Restore, 8_000),
+    (What::RestoreBackup, 8_000),
+    (What::Undo, 6_000),
+    (What::Rollback, 1_000),
 ];
+/// The same of a deploy with a migration.
+const DEPLOY_MS: u64 = 20_000;
 
 /// Marsaglia's xorshift: enough for dice, and the same everywhere.
 struct Dice(u64);
 
 impl Dice {
+    /// From the seed that was asked for, or the time.
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seed = number("CUTOVER_SEED").unwrap_or(now.map_or(1, |since| since.as_secs()));
+        eprintln!("CUTOVER_SEED={seed}");
+        Self(seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
+
+    fn kills(&mut self, within_ms: u64) -> Kills {
+        Kills {
+            first: Duration::from_millis(self.below(within_ms)),
+            second: Duration::from_millis(self.below(RECOVERY_MS)),
+            gives_up: self.below(2) == 1,
+        }
+    }
+}
+
+/// When the daemon is killed, and what a person does then.
+#[derive(Clone, Copy, Debug)]
+struct Kills {
+    /// After the command was typed.
+    first: Duration,
+    /// After the next start.
+    second: Duration,
+    gives_up: bool,
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -53,58 +85,95 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn killed_twice_at_any_moment_everything_is_the_old_or_the_new() {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seed = number("CUTOVER_SEED").unwrap_or(now.map_or(1, |since| since.as_secs()));
-    eprintln!("CUTOVER_SEED={seed}");
-    let mut dice = Dice(seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut shop = Shop::with_a_bad_migration();
+fn work_on_the_database_killed_twice_at_any_moment_ends_at_the_old_or_the_new() {
+    let mut dice = Dice::new();
+    let mut shop = Shop::spoilt(Shop::deployed_with(RARELY));
     shop.run(&["backup", "create"]).succeeded();
-    let spoilt = shop.orders("shop");
-    let mut known = vec![spoilt];
-    for round in 0..number("CUTOVER_KILLS").unwrap_or(ROUNDS) {
+    let known = [shop.orders("shop"), shop.orders_of_v1()];
+    assert_ne!(known[0], known[1]);
+    for round in 0..number("CUTOVER_KILLS").unwrap_or(6) {
         let (what, about) = ALL[dice.below(ALL.len() as u64) as usize];
-        let first = Duration::from_millis(dice.below(about));
-        let second = Duration::from_millis(dice.below(RECOVERY_MS));
-        let gives_up = dice.below(2) == 1;
-        let place = format!("round {round}: {what:?}, {first:?}, {second:?}, gives up: {gives_up}");
+        let kills = dice.kills(about);
+        let place = format!("round {round}: {what:?} {kills:?}");
         eprintln!("{place}");
-        shop.killed_twice(what, first, second, gives_up, &place);
-        shop.check(&mut known, &place);
+        let typed: Vec<&str> = match what {
+            What::BackUp => vec!["backup", "create"],
+            What::Drill => vec!["drill"],
+            What::Prune => vec!["backup", "prune", "--yes"],
+            What::Restore => [&["rollback", "--database"][..], &ANY].concat(),
+            What::RestoreBackup => {
+                [&["rollback", "--database", "--backup", "ID"][..], &ANY].concat()
+            }
+            What::Rollback => vec!["rollback"],
+            What::Undo => [&["undo", "ID"][..], &ANY].concat(),
+        };
+        let mut typed: Vec<String> = typed.into_iter().map(str::to_owned).collect();
+        match what {
+            What::Restore | What::Rollback => shop.goes_forward(&known[0]),
+            What::RestoreBackup => {
+                shop.goes_forward(&known[0]);
+                typed[3] = shop.ids().pop().expect("a backup");
+            }
+            What::Undo => {
+                shop.goes_forward(&known[0]);
+                shop.run(&[&["rollback", "--database"][..], &ANY].concat()).succeeded();
+                typed[1] = shop.started("restore").pop().expect("it was begun");
+            }
+            What::BackUp | What::Drill | What::Prune => {}
+        }
+        shop.killed_twice(&typed, kills, &place);
+        let release = shop.check(&place);
+        assert!(["v1", "v2"].contains(&release.as_str()), "{place}: {release}");
+        // What v2 spoilt, and what was before its migration: there is no third.
+        let data = shop.orders("shop");
+        assert!(known.contains(&data), "{place}: data that never was");
+    }
+}
+
+#[test]
+fn a_deploy_killed_twice_at_any_moment_leaves_the_former_or_the_new_release() {
+    let mut dice = Dice::new();
+    let mut shop = Shop::deployed();
+    let orders =
+        "INSERT INTO orders (item, release) SELECT 'cup', 'v1' FROM generate_series(1, 500)";
+    shop.write(orders);
+    let data = shop.orders("shop");
+    for round in 0..number("CUTOVER_KILLS").unwrap_or(2) {
+        let kills = dice.kills(DEPLOY_MS);
+        let place = format!("round {round}: {kills:?}");
+        eprintln!("{place}");
+        let before = shop.fronted.release_now();
+        shop.fronted.shop.release("migration");
+        let typed = ["deploy", "--at-once"].map(str::to_owned);
+        shop.killed_twice(&typed, kills, &place);
+        let release = shop.check(&place);
+        eprintln!("{before} before, now {release}");
+        assert_eq!(shop.orders("shop"), data, "{place}");
+        // Whatever it ended at, the next one goes through.
+        shop.run(&["deploy", "--at-once", "--again"]).succeeded();
+        shop.check(&place);
+        let newest = shop.fronted.release_now();
+        let point =
+            format!("restore point before r{}", shop.status()["apps"][0]["serves"]["release"]);
+        let ran = shop.run(&[&["rollback", "--database"][..], &ANY].concat()).succeeded();
+        ran.says(&[&point, "DONE"]);
+        assert_ne!(shop.fronted.release_now(), newest);
     }
 }
 
 impl Shop {
-    fn killed_twice(
-        &mut self,
-        what: What,
-        first: Duration,
-        second: Duration,
-        gives_up: bool,
-        place: &str,
-    ) {
-        let undone = self.newest_restore_or("o1");
-        let words: Vec<&str> = match what {
-            What::BackUp => vec!["backup", "create"],
-            What::Drill => vec!["drill"],
-            What::Prune => vec!["backup", "prune", "--yes"],
-            What::Restore => vec!["rollback", "--database", "--max-loss", "1000000"],
-            What::Undo => vec!["undo", &undone, "--max-loss", "1000000"],
-            What::Rollback => vec!["rollback"],
-            What::Deploy => {
-                self.fronted.shop.release("good");
-                vec!["deploy", "--again", "--at-once"]
-            }
-        };
-        let mut typed = self.fronted.cutover.spawn(&words);
-        wait(first);
+    fn killed_twice(&mut self, typed: &[String], kills: Kills, place: &str) {
+        let words: Vec<&str> = typed.iter().map(String::as_str).collect();
+        let mut child = self.fronted.cutover.spawn(&words);
+        wait(kills.first);
         self.fronted.cutover.kill();
-        typed.kill().expect("a signal to our own child");
-        typed.wait().expect("the end of our own child");
+        child.kill().expect("a signal to our own child");
+        let said = child.wait_with_output().expect("the end of our own child");
+        eprintln!("{}", String::from_utf8_lossy(&said.stderr));
         self.fronted.cutover.start_daemon(&[]);
-        wait(second);
+        wait(kills.second);
         self.fronted.cutover.kill();
-        match gives_up {
+        match kills.gives_up {
             false => self.fronted.cutover.serve(),
             true => {
                 self.fronted.cutover.serve_with(&["--wait"]);
@@ -119,37 +188,49 @@ impl Shop {
         });
     }
 
-    /// What must hold whatever was killed.
-    fn check(&self, known: &mut Vec<String>, place: &str) {
+    /// What must hold whatever was killed; the release that serves.
+    fn check(&self, place: &str) -> String {
         self.assert_at_rest();
-        let left = self.databases();
-        assert!(left.iter().all(|name| !name.contains("__try_")), "{place}: {left:?}");
+        self.assert_nothing_half_made();
         let answer = wire::get(self.fronted.shop.port, "/api/whoami").expect("an answer");
         assert_eq!(answer.status, 200, "{place}");
-        assert!(["v1", "v2"].contains(&answer.release()), "{place}: {}", answer.release());
-        let data = self.orders("shop");
-        if !known.contains(&data) {
-            known.push(data);
-        }
-        // What v2 spoilt, and what was before its migration: there is no third.
-        assert!(known.len() <= 2, "{place}: data that never was");
-        // A backup is whole or not there.
-        let listed = self.run(&["backup", "list", "--json"]).succeeded();
-        let listed: serde_json::Value =
-            serde_json::from_str(listed.printed.stdout.trim()).expect("JSON");
-        let unfinished = listed["broken"].as_array().is_none_or(Vec::is_empty);
-        assert!(unfinished, "{place}: {listed}");
+        answer.release().to_owned()
     }
 
-    fn running(&self) -> Vec<String> {
-        let status = self.status();
-        let running = status["apps"][0]["running"].as_array().cloned();
-        let running = running.unwrap_or_else(|| vec!["unknown".into()]);
-        let name = |operation: &serde_json::Value| match operation["operation"].as_u64() {
-            Some(number) => format!("o{number}"),
-            None => operation["operation"].as_str().unwrap_or_default().to_owned(),
-        };
-        running.iter().map(name).collect()
+    /// Takes back what led away from v2 and its data, as a person would.
+    fn goes_forward(&self, spoilt: &str) {
+        let is_there = || self.fronted.release_now() == "v2" && self.orders("shop") == spoilt;
+        for kind in ["rollback", "restore", "rollback"] {
+            for operation in self.started(kind).iter().rev() {
+                if is_there() {
+                    return;
+                }
+                match kind {
+                    "restore" => self.run(&[&["undo", operation][..], &ANY].concat()),
+                    _ => self.run(&["undo", operation]),
+                };
+            }
+        }
+        assert!(is_there(), "no way forward");
+    }
+
+    /// The operations of this kind that were begun, the newest last.
+    fn started(&self, kind: &str) -> Vec<String> {
+        let said = self.run(&["events", "--json", "--last", "400"]).printed.stdout;
+        let events = said.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let fact = &event["happened"]["fact"];
+            let fits = fact["fact"] == "operation_started" && fact["what"]["kind"] == kind;
+            fits.then(|| named(&event["happened"]["operation"]))
+        });
+        events.collect()
+    }
+
+    /// What [`Shop::orders`] says of the orders before v2 spoilt them.
+    fn orders_of_v1(&self) -> String {
+        self.text(
+            "SELECT md5(string_agg(id || 'cup', ',' ORDER BY id)) FROM generate_series(1, 500) AS id",
+        )
     }
 }
 

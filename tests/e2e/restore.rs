@@ -2,7 +2,7 @@
 
 mod busy;
 mod closed;
-mod kills;
+pub(crate) mod kills;
 pub(crate) mod shop;
 
 use shop::Shop;

@@ -227,6 +227,26 @@ fn the_point_of_a_migration_that_was_refused_on_a_copy_hides_no_later_one() {
     assert_eq!(found(&state), Err(release));
 }
 
+/// r1 served, r2 was deployed and left again, r1 served on for days, then came r3.
+#[test]
+fn the_point_of_a_release_that_serves_again_is_the_newest_made_while_it_served() {
+    let mut state = crate::AppState::default();
+    for (number, served) in [(2, 1), (3, 1), (4, 3)] {
+        state.points.insert(ReleaseId(number), made_at(number));
+        state.served_at_point.insert(ReleaseId(number), ReleaseId(served));
+    }
+    let found = |state: &crate::AppState, to| {
+        state.point_for(ReleaseId(to)).map(|point| point.map(|p| p.release.0))
+    };
+    assert_eq!(found(&state, 1), Ok(Some(3)));
+    assert_eq!(found(&state, 3), Ok(Some(4)));
+    // It had no traffic at any: as before.
+    assert_eq!(found(&state, 2), Ok(Some(3)));
+    // The older one lacks what was written since.
+    state.points.remove(&ReleaseId(3));
+    assert_eq!(found(&state, 1), Err(ReleaseId(3)));
+}
+
 /// r2 took a column away and was put back with its data, then r3, whose data never had it.
 #[test]
 fn data_that_never_had_a_migration_does_not_bring_it_back() {

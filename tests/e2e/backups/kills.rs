@@ -8,6 +8,7 @@ use super::imports::{Elsewhere as _, with_orders};
 use super::yard::Yard as _;
 use crate::harness::eventually;
 use crate::harness::fronted::operation_of;
+use crate::restore::kills::named;
 use crate::restore::shop::Shop;
 
 /// What a killed operation is when it was given up.
@@ -158,25 +159,16 @@ impl Shop {
             }
             After::GivenUp => {
                 self.fronted.cutover.serve_with(&["--wait"]);
-                let operation = self.running().expect("it waits for a person");
+                let operation = self.running().pop().expect("it waits for a person");
                 self.run(&["abort", &operation]);
                 Some(operation)
             }
         };
         eventually(&format!("the end of what died at {place}"), Duration::from_secs(60), || {
-            self.running().is_none().then_some(())
+            self.running().is_empty().then_some(())
         });
         self.assert_nothing_half_made();
         operation.unwrap_or_else(|| self.newest_operation())
-    }
-
-    /// The operation that runs or waits.
-    fn running(&self) -> Option<String> {
-        let ran = self.run(&["status", "--json"]);
-        let status: serde_json::Value =
-            serde_json::from_str(ran.printed.stdout.trim()).unwrap_or_default();
-        let running = status["apps"][0]["running"].as_array()?.first()?.clone();
-        Some(named(&running["operation"]))
     }
 
     /// The newest one on record.
@@ -188,12 +180,5 @@ impl Shop {
             is_start.then(|| named(&event["happened"]["operation"]))
         });
         started.next().expect("an operation was begun")
-    }
-}
-
-fn named(operation: &serde_json::Value) -> String {
-    match operation.as_u64() {
-        Some(number) => format!("o{number}"),
-        None => operation.as_str().expect("an operation").to_owned(),
     }
 }

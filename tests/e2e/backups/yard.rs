@@ -26,7 +26,7 @@ impl Drop for SmallDisk {
 }
 
 /// What a test of backups sees of a shop.
-pub(super) trait Yard {
+pub(crate) trait Yard {
     fn folder(&self) -> PathBuf;
     fn listed(&self) -> Vec<Value>;
     fn ids(&self) -> Vec<String>;
@@ -84,7 +84,7 @@ impl Yard for Shop {
 }
 
 /// Makes a key of `age` and gives its public half.
-pub(super) fn new_key(path: &Path) -> String {
+pub(crate) fn new_key(path: &Path) -> String {
     let folder = path.parent().expect("a folder");
     let file = path.display().to_string();
     engine::run("age-keygen", &["-o", &file], folder).succeeded();

@@ -132,15 +132,20 @@ impl Shop {
         engine::starts_by(|arguments| self.docker(arguments), &self.project)
     }
 
-    /// A database session that stays open from here on. It goes over the operator's own network: a
-    /// color's link goes with its color.
+    /// A session with the shop's database that stays open from here on.
     pub(crate) fn observer(&self) -> Observer {
+        self.observe("shop")
+    }
+
+    /// The same with any database. It goes over the operator's own network: a color's link goes with
+    /// its color.
+    pub(crate) fn observe(&self, database: &str) -> Observer {
         let network = format!("(index .NetworkSettings.Networks \"{}_default\")", self.project);
         let template = format!("{{{{{network}.IPAddress}}}}");
         let inspect = ["inspect", "--format", &template, &self.container("postgres")];
         let said = self.docker(&inspect).succeeded().stdout;
         let address = SocketAddr::new(said.trim().parse().expect("an address"), 5432);
-        let connect = || Observer::connect(address, "shop", PASSWORD, "shop");
+        let connect = || Observer::connect(address, "shop", PASSWORD, database);
         match &self.network {
             None => connect(),
             Some(network) => own_engine::inside(network, connect),

@@ -27,7 +27,10 @@ fn with_down_on(site: Site, down: Option<&str>) -> Site {
 #[test]
 fn down_scripts_bring_the_old_schema_back_and_keep_the_rows() {
     let site = with_down(Some("ALTER TABLE orders DROP COLUMN cart;"));
-    site.observe("shop").ask("INSERT INTO orders (item, release) VALUES ('cup', 'v2')");
+    site.fronted
+        .shop
+        .observe("shop")
+        .ask("INSERT INTO orders (item, release) VALUES ('cup', 'v2')");
     let status = site.run(&["migrate", "status"]).succeeded();
     status.says(&[CART, "r2", "only adds, r1 works with it", "way back: cutover migrate down"]);
     let plan = site.run(&["migrate", "down", "--dry-run"]).succeeded();
@@ -42,7 +45,8 @@ fn down_scripts_bring_the_old_schema_back_and_keep_the_rows() {
     ran.says(&["byte for byte what it was before", "taken back", "DONE"]);
     assert!(!site.has_column("cart"));
     assert!(!site.applied().contains(CART), "its row is gone: {}", site.applied());
-    let rows = site.observe("shop").number("SELECT count(*) FROM orders WHERE item = 'cup'");
+    let rows =
+        site.fronted.shop.observe("shop").number("SELECT count(*) FROM orders WHERE item = 'cup'");
     assert_eq!(rows, 1, "rows that were written since stay");
     site.at_rest("migrate down");
     let none = site.run(&["migrate", "down", "--yes"]).exits(4);
@@ -139,7 +143,7 @@ fn a_commit_whose_connection_broke_is_found_out() {
         "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
          FOR EACH ROW EXECUTE FUNCTION wait()",
     ] {
-        site.observe("shop").ask(sql);
+        site.fronted.shop.observe("shop").ask(sql);
     }
     let script = "ALTER TABLE orders DROP COLUMN cart; INSERT INTO slow VALUES (1);";
     let site = with_down_on(site, Some(script));
@@ -203,7 +207,7 @@ impl Site {
               AND state = 'active' AND {runs}
               AND datname ~ '^{database}$'"
         );
-        let server = self.observe("postgres");
+        let server = self.fronted.shop.observe("postgres");
         eventually(&format!("{runs} in {database}"), Duration::from_secs(60), || {
             (server.number(&sql) > 0).then_some(())
         });

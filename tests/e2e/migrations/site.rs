@@ -1,11 +1,8 @@
 //! The shop with its database configured, migrations of the test's own, and looks at what is there.
 
-use std::net::SocketAddr;
-
 use crate::harness::daemon::Ran;
 use crate::harness::engine;
 use crate::harness::fronted::Fronted;
-use crate::harness::observer::Observer;
 use crate::harness::shop::PASSWORD;
 
 pub(super) struct Site {
@@ -71,18 +68,18 @@ password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
     pub(super) fn databases(&self) -> Vec<String> {
         let sql = "SELECT datname::text FROM pg_database
                    WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
-        self.observe("postgres").ask(sql).iter().map(|row| row.get(0)).collect()
+        self.fronted.shop.observe("postgres").ask(sql).iter().map(|row| row.get(0)).collect()
     }
 
     /// Every database takes connections.
     pub(super) fn assert_open(&self) {
         let sql = "SELECT count(*) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate";
-        assert_eq!(self.observe("postgres").number(sql), 0, "a database is closed");
+        assert_eq!(self.fronted.shop.observe("postgres").number(sql), 0, "a database is closed");
     }
 
     /// The migrations that the live database has.
     pub(super) fn applied(&self) -> String {
-        self.observe("shop").text(
+        self.fronted.shop.observe("shop").text(
             "SELECT coalesce(string_agg(migration_name, ',' ORDER BY 1), '')
                FROM _prisma_migrations",
         )
@@ -93,7 +90,7 @@ password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
             "SELECT count(*) FROM information_schema.columns
               WHERE table_name = 'orders' AND column_name = '{name}'"
         );
-        self.observe("shop").number(&sql) > 0
+        self.fronted.shop.observe("shop").number(&sql) > 0
     }
 
     /// Containers that a rehearsal starts beside what runs.
@@ -103,13 +100,5 @@ password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
         let names = engine::docker(&all).succeeded().stdout;
         let is_ours = |name: &&str| name.ends_with("-beside") || name.ends_with("-once");
         names.lines().filter(is_ours).map(str::to_owned).collect()
-    }
-
-    pub(super) fn observe(&self, database: &str) -> Observer {
-        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        let addresses = engine::inspect(&self.fronted.shop.container("postgres"), template);
-        let first = addresses.split_whitespace().next().expect("an address of postgres");
-        let address = SocketAddr::new(first.parse().expect("an address"), 5432);
-        Observer::connect(address, "shop", PASSWORD, database)
     }
 }

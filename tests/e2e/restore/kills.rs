@@ -130,10 +130,23 @@ impl Shop {
                 fact["fact"] == "operation_started" && fact["what"]["kind"] == "restore";
             is_restore.then(|| event["happened"]["operation"].clone())
         });
-        let Some(newest) = started.next() else { return other.to_owned() };
-        match newest.as_u64() {
-            Some(number) => format!("o{number}"),
-            None => newest.as_str().expect("an operation").to_owned(),
-        }
+        started.next().map_or_else(|| other.to_owned(), |newest| named(&newest))
+    }
+
+    /// The operations that run or wait; a daemon that does not answer may have some.
+    pub(crate) fn running(&self) -> Vec<String> {
+        let status = self.status();
+        let Some(running) = status["apps"][0]["running"].as_array() else {
+            return vec!["unknown".to_owned()];
+        };
+        running.iter().map(|operation| named(&operation["operation"])).collect()
+    }
+}
+
+/// An operation as a person types it.
+pub(crate) fn named(operation: &serde_json::Value) -> String {
+    match operation.as_u64() {
+        Some(number) => format!("o{number}"),
+        None => operation.as_str().expect("an operation").to_owned(),
     }
 }

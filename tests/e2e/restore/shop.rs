@@ -1,6 +1,5 @@
 //! The shop with its database configured, a release that spoils rows, and looks at what is there.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::harness::daemon::Ran;
@@ -8,7 +7,6 @@ use crate::harness::engine;
 use crate::harness::eventually;
 use crate::harness::fronted::Fronted;
 use crate::harness::observer::Observer;
-use crate::harness::shop::PASSWORD;
 
 pub(crate) struct Shop {
     pub(crate) fronted: Fronted,
@@ -65,7 +63,7 @@ expect = "0"
             )
         });
         // Not the live database: its sessions end when names are exchanged.
-        let observer = observe(&fronted, "postgres");
+        let observer = fronted.shop.observe("postgres");
         Self { fronted, observer }
     }
 
@@ -78,7 +76,7 @@ expect = "0"
                 let asked = ["exec", &container, "pg_isready", "-h", "127.0.0.1"];
                 (engine::docker(&asked).code == 0).then_some(())
             });
-            self.observer = observe(&self.fronted, "postgres");
+            self.observer = self.fronted.shop.observe("postgres");
         }
     }
 
@@ -93,17 +91,17 @@ expect = "0"
     }
 
     pub(crate) fn write(&self, sql: &str) {
-        observe(&self.fronted, "shop").ask(sql);
+        self.fronted.shop.observe("shop").ask(sql);
     }
 
     /// Orders that v2 spoilt.
     pub(crate) fn spoilt_orders(&self, database: &str) -> i64 {
-        let observer = observe(&self.fronted, database);
+        let observer = self.fronted.shop.observe(database);
         observer.number("SELECT count(*) FROM orders WHERE item = 'spoilt'")
     }
 
     pub(crate) fn has_migration(&self, name: &str) -> bool {
-        let observer = observe(&self.fronted, "shop");
+        let observer = self.fronted.shop.observe("shop");
         let sql =
             format!("SELECT count(*) FROM _prisma_migrations WHERE migration_name LIKE '%{name}'");
         observer.number(&sql) > 0
@@ -129,7 +127,7 @@ expect = "0"
 
     /// Every row of every table that people's data is in, as one number.
     pub(crate) fn fingerprint(&self, database: &str) -> String {
-        observe(&self.fronted, database).text(
+        self.fronted.shop.observe(database).text(
             "SELECT md5(coalesce((SELECT string_agg(o::text, ',' ORDER BY id) FROM orders o), '') ||
                         coalesce((SELECT string_agg(m.migration_name, ',' ORDER BY 1)
                                     FROM _prisma_migrations m), ''))",
@@ -139,7 +137,12 @@ expect = "0"
     /// The orders alone, whatever columns a migration gave them, as one number.
     pub(crate) fn orders(&self, database: &str) -> String {
         let sql = "SELECT md5(string_agg(id || item, ',' ORDER BY id)) FROM orders";
-        observe(&self.fronted, database).text(sql)
+        self.fronted.shop.observe(database).text(sql)
+    }
+
+    /// The answer of the live database to a question.
+    pub(crate) fn text(&self, sql: &str) -> String {
+        self.fronted.shop.observe("shop").text(sql)
     }
 
     /// Connections are allowed everywhere, and no candidate is left.
@@ -161,13 +164,4 @@ expect = "0"
             _ => number * 1_000.0,
         }
     }
-}
-
-/// A session with one database of the shop's server.
-fn observe(fronted: &Fronted, database: &str) -> Observer {
-    let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-    let addresses = engine::inspect(&fronted.shop.container("postgres"), template);
-    let first = addresses.split_whitespace().next().expect("an address of postgres");
-    let address = SocketAddr::new(first.parse().expect("an address"), 5432);
-    Observer::connect(address, "shop", PASSWORD, database)
 }

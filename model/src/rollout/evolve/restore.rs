@@ -48,6 +48,9 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Il
         }
         Fact::PointMade { point } => {
             state.points_let_go.remove(&point.release);
+            if let Some(served) = state.serving() {
+                state.served_at_point.insert(point.release, served);
+            }
             state.points.insert(point.release, (**point).clone());
         }
         Fact::PointGone { release } => {
@@ -64,11 +67,17 @@ fn let_point_go(state: &mut AppState, release: ReleaseId) {
     let running = state.running().map(|(_, operation)| &operation.what);
     let is_unused =
         matches!(running, Some(OperationKind::Deploy { release: of }) if *of == release);
+    if is_unused {
+        state.served_at_point.remove(&release);
+    }
     if state.points.remove(&release).is_some() && !is_unused {
         state.points_let_go.insert(release);
     }
     if state.points_let_go.len() > POINTS_REMEMBERED {
         state.points_let_go.pop_first();
+    }
+    if state.served_at_point.len() > POINTS_REMEMBERED {
+        state.served_at_point.pop_first();
     }
 }
 
