@@ -61,6 +61,15 @@ impl CliError {
         self
     }
 
+    /// The same of a command that had moved traffic before: only the data was not touched.
+    pub(super) fn after_traffic(mut self) -> Self {
+        if let Some(said) = self.message.strip_suffix(UNCHANGED) {
+            let more = "NOTHING WAS CHANGED in the database; the traffic stays where it went.";
+            self.message = format!("{said}. {more}");
+        }
+        self
+    }
+
     fn tell_unit(&mut self, unit: &str) {
         let said = self.message.strip_suffix(UNCHANGED).unwrap_or(&self.message);
         self.message = format!("{said} ({unit}){UNCHANGED}");

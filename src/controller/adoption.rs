@@ -89,7 +89,7 @@ impl App {
         for effect in &answer.effects {
             let Effect::Adopt { release, color } = *effect else { continue };
             let (app, operation) = (Arc::clone(self), answer.operation);
-            self.tasks.spawn(async move {
+            self.carry(operation, async move {
                 let result = Box::pin(app.take_over(operation, release, color, length)).await;
                 app.end(operation, result.map_err(|why| (why, Some(release))));
             });
@@ -295,7 +295,7 @@ impl App {
     ) -> Result<Answer, Failure> {
         let answer = self.ask(Input::Leave, actor, request).await?;
         let (app, operation) = (Arc::clone(self), answer.operation);
-        self.tasks.spawn(async move {
+        self.carry(operation, async move {
             let result = Box::pin(app.give_back(operation)).await;
             app.end(operation, result.map_err(|why| (why, None)));
         });

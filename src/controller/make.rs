@@ -66,7 +66,7 @@ impl App {
         });
         if let Some((release, color)) = made {
             let (app, operation) = (Arc::clone(self), answer.operation);
-            self.tasks.spawn(async move { app.make(operation, release, color, deploy).await });
+            self.carry(operation, app.make(operation, release, color, deploy));
         }
         Ok(answer)
     }

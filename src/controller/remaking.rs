@@ -248,11 +248,12 @@ impl App {
         }
     }
 
-    /// Takes back what the daemon's end cut off.
+    /// Takes back what the daemon's end, or a panic, cut off.
     pub(super) fn put_back_interrupted(
         self: &Arc<Self>,
         operation: OperationId,
         (release, parts): (ReleaseId, Parts),
+        ending: Ending,
     ) {
         let state = self.state();
         let is_new = parts.whole() != Some(release);
@@ -265,7 +266,6 @@ impl App {
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
             app.put_back_remade(operation, (release, color), &parts, made).await;
-            let ending = Ending::Interrupted;
             app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
         });
     }

@@ -189,7 +189,7 @@ impl App {
     }
 
     /// Its task has nothing left to do but to say how it ended; who reads that may act at once.
-    fn task_over(&self, operation: OperationId) {
+    pub(super) fn task_over(&self, operation: OperationId) {
         let mut restoring = self.restoring();
         if restoring.running.as_ref().is_some_and(|(running, _)| *running == operation) {
             restoring.running = None;
@@ -214,7 +214,7 @@ impl App {
             Arc::clone(&restoring.turn)
         };
         let app = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.carry(operation, async move {
             // Whoever allows connections now is done first; then it is this task's to do.
             drop(turn.lock().await);
             if !app.live().state.restores.contains_key(&operation) {
@@ -283,9 +283,12 @@ impl App {
                 Stage::Settle => return self.settle_restore(operation, &plan, &database).await,
                 stage => {
                     self.reached(operation, stage).await?;
-                    tokio::select! {
-                        done = self.prepare(operation, (stage, dumps), &plan, &database) => done?,
+                    let prepared = tokio::select! {
+                        done = self.prepare(operation, (stage, dumps), &plan, &database) => done,
                         () = stop.cancelled() => return Err(self.why_stopped()),
+                    };
+                    if let Err(stop) = prepared {
+                        return Err(self.stopped_in(operation, stage, stop).await);
                     }
                 }
             }
@@ -295,6 +298,18 @@ impl App {
 
     pub(super) fn why_stopped(&self) -> Stop {
         if self.stop.is_cancelled() { Stop::Stopping } else { Stop::GivenUp }
+    }
+
+    /// Why a stage did not come to its end, with nothing closed that it had closed: what is copied
+    /// takes no connections meanwhile.
+    async fn stopped_in(self: &Arc<Self>, operation: OperationId, stage: Stage, why: Stop) -> Stop {
+        match stage {
+            Stage::Build => {
+                let opened = self.open_again(operation).await;
+                exchange::with_closed(why, opened.err())
+            }
+            _ => why,
+        }
     }
 
     /// Records that a stage begins; it is begun only then.

@@ -6,6 +6,7 @@
 //! asked: of two quick moves the later one wins.
 
 mod checking;
+mod fallen;
 mod left;
 mod undoing;
 
@@ -31,8 +32,7 @@ impl App {
     /// Sees the effects of a move to their end, on a task of its own, then ends the operation.
     pub(super) fn settle(self: &Arc<Self>, operation: OperationId, effects: Vec<Effect>) {
         let app = Arc::clone(self);
-        let tasks = self.tasks.clone();
-        tasks.spawn(async move {
+        self.carry(operation, async move {
             let has_moved = effects.iter().any(|effect| matches!(effect, Effect::Publish { .. }));
             // What is not understood is not added to, and nothing is known of what it went to.
             let has_moved = has_moved && app.untrusted().is_none();
@@ -286,11 +286,11 @@ impl App {
                 continue;
             }
             if is_deploy {
-                self.put_back(operation, &interrupted.what);
+                self.put_back(operation, &interrupted.what, Ending::Interrupted);
                 continue;
             }
             if let (Some(remade), None) = (parts_of(&interrupted.what), &interrupted.moved) {
-                self.put_back_interrupted(operation, remade);
+                self.put_back_interrupted(operation, remade, Ending::Interrupted);
                 continue;
             }
             let ending = match interrupted.moved {

@@ -63,15 +63,12 @@ impl App {
             restoring.running = Some((operation, stop.clone()));
         }
         let app = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.carry(operation, async move {
             // Whoever allows connections now is done first.
             drop(app.database_turn().await);
             let result = Box::pin(app.carry_on(operation, &stop)).await;
             Box::pin(app.end_upkeep(operation, result)).await;
-            let mut restoring = app.restoring();
-            if restoring.running.as_ref().is_some_and(|(running, _)| *running == operation) {
-                restoring.running = None;
-            }
+            app.task_over(operation);
         });
     }
 
@@ -249,7 +246,11 @@ impl App {
     }
 
     /// How such work is left.
-    async fn end_upkeep(self: &Arc<Self>, operation: OperationId, result: Result<(), Stop>) {
+    pub(super) async fn end_upkeep(
+        self: &Arc<Self>,
+        operation: OperationId,
+        result: Result<(), Stop>,
+    ) {
         let Some(upkeep) = self.upkeep_of(operation) else { return };
         let (why, ending) = match result {
             Err(Stop::Stopping) => return,
@@ -376,7 +377,7 @@ impl App {
             Some((running, stop)) if running == operation => stop.cancel(),
             _ => {
                 let app = Arc::clone(self);
-                self.tasks.spawn(async move {
+                self.carry(operation, async move {
                     Box::pin(app.end_upkeep(operation, Err(Stop::GivenUp))).await;
                 });
             }

@@ -243,11 +243,12 @@ impl Compose {
         if out.stderr.contains("unknown flag") {
             return Err(ComposeError::TooOld { tail: process::tail(&out.stderr, 1) });
         }
-        let folder = self.folder.display().to_string();
-        Err(ComposeError::Invalid {
-            folder,
-            tail: process::tail(&without_warnings(&out.stderr), 4),
-        })
+        let tail = process::tail(&without_warnings(&out.stderr), 4);
+        let (code, what) = (out.status.code().unwrap_or(-1), "docker compose config".to_owned());
+        if process::crashed(&out.stderr) {
+            return Err(ComposeError::Failed { what, code, tail });
+        }
+        Err(ComposeError::Invalid { folder: self.folder.display().to_string(), tail })
     }
 
     /// The hash of a service's definition in the operator's own project, as compose writes it on

@@ -75,7 +75,7 @@ pub struct Output {
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program is not there or may not be run.
-    #[error("cannot run {program}: {error}; is it installed and on the PATH?")]
+    #[error("cannot run {program}: {error}; {}", remedy(error))]
     Start {
         /// The program.
         program: String,
@@ -106,6 +106,16 @@ pub enum ProcessError {
         /// The program.
         program: String,
     },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory => {
+            "no more processes can be started: look at the limits (TasksMax, ulimit -u) and at \
+             the free memory"
+        }
+        _ => "is it installed and on the PATH?",
+    }
 }
 
 impl Spec {
@@ -299,8 +309,19 @@ async fn run_to_end(spec: Spec) -> Result<Output, ProcessError> {
 #[must_use]
 pub fn tail(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let start = lines.len().saturating_sub(count);
-    lines[start..].iter().map(|line| escape(line)).collect::<Vec<_>>().join("; ")
+    let end = lines.iter().position(|line| is_crash(line)).map_or(lines.len(), |last| last + 1);
+    let start = end.saturating_sub(count);
+    lines[start..end].iter().map(|line| escape(line)).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether a program of Go's, such as `docker`, has crashed: what follows are its registers.
+#[must_use]
+pub fn crashed(said: &str) -> bool {
+    said.lines().any(|line| is_crash(line.trim()))
+}
+
+fn is_crash(line: &str) -> bool {
+    line.starts_with("fatal error: ") || line == "SIGABRT: abort"
 }
 
 /// A line with its control bytes written out, so that it cannot forge other lines or drive a
@@ -376,6 +397,17 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crash_of_a_go_program_is_told_in_its_first_words() {
+        let said = "reading\nruntime/cgo: pthread_create failed: Resource temporarily unavailable\n\
+                    SIGABRT: abort\nPC=0x1 m=0\n\nrflags 0x246\ngs     0x0\n";
+        assert!(crashed(said) && !crashed("service web: fatal error: no image"));
+        let told = "runtime/cgo: pthread_create failed: Resource temporarily unavailable; \
+                    SIGABRT: abort";
+        assert_eq!(tail(said, 2), told);
+        assert_eq!(tail("one\ntwo\n", 1), "two");
+    }
 
     fn shell(script: &str, limit: Duration) -> Spec {
         Spec::new("sh", limit).args(["-c", script])

@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::perform;
 use crate::host::StackSettings;
-use crate::host::postgres::preflight::UnknownSpace;
+use crate::host::postgres::preflight::{self, UnknownSpace};
 use crate::host::postgres::verify::Question;
 use crate::host::postgres::{
     Again, DbError, DbName, Installation, Kind, Made, Password, Reach, Server, Session, Whose,
@@ -299,13 +299,16 @@ impl Database {
         Ok(self.server.connect(&self.settings.maintenance, self.operation).await?)
     }
 
-    /// The live database now.
+    /// The live database now, before something is planned on it.
     ///
     /// # Errors
-    /// [`Trouble`].
+    /// [`Trouble`]; [`Trouble::Refused`] where the server takes no writes.
     pub async fn facts(&self) -> Result<LiveFacts, Trouble> {
         let session = self.session().await?;
         let server = facts::server(&session).await?;
+        if let Some(refusal) = preflight::no_writes(&server) {
+            return Err(Trouble::Refused(format!("{}: {}", refusal.what, refusal.remedy)));
+        }
         let Some(live) = facts::database(&session, &self.settings.name).await? else {
             let name = &self.settings.name;
             return Err(Trouble::Refused(format!("there is no database \"{name}\"")));

@@ -1,6 +1,7 @@
 //! The hands on a database, on a real server: found, asked, and every way it is not let in.
 
 mod archive;
+mod standby;
 mod swap;
 
 use std::time::Duration;

@@ -2,7 +2,9 @@
 
 mod busy;
 mod closed;
+mod fallen;
 pub(crate) mod kills;
+mod server;
 pub(crate) mod shop;
 
 use shop::Shop;

@@ -7,6 +7,7 @@ use crate::harness::stack::Stack;
 use crate::harness::{engine, eventually};
 
 mod files;
+mod limits;
 mod names;
 mod parts;
 mod refused;

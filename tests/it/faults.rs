@@ -1,11 +1,14 @@
 //! Faults of docs/faults.md against the real program: a log that nobody takes, damaged state,
 //! signals, a daemon that stands still, a disk that fails once, opposite commands at once.
 
+mod calls;
+mod limits;
+
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -214,34 +217,45 @@ fn opposite_commands_at_once_end_as_the_journal_says() {
     }
 }
 
-/// `strace` makes the next sync of each of the daemon's threads fail; goes away at the end.
-struct FailingDisk(Child);
+/// `strace` makes system calls of the daemon end otherwise; goes away at the end.
+struct Injected {
+    strace: Child,
+    log: PathBuf,
+}
 
-impl FailingDisk {
-    fn under(cutover: &Cutover) -> Self {
+impl Injected {
+    /// `calls` of each of its threads end as `outcome` says, in `strace`'s own words.
+    fn into(cutover: &Cutover, calls: &str, outcome: &str) -> Self {
         let pid = cutover.pid().to_string();
-        let log = cutover.path("strace");
-        let calls = "fsync,fdatasync";
-        let mut child = Command::new("strace")
-            .args(["-f", "-p", &pid, "-o", "/dev/null", "-e", &format!("trace={calls}")])
-            .args(["-e", &format!("inject={calls}:error=EIO:when=1")])
-            .stderr(std::fs::File::create(&log).unwrap())
+        let (said, log) = (cutover.path("strace"), cutover.path("strace.calls"));
+        let mut strace = Command::new("strace")
+            .args(["-f", "-p", &pid, "-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:{outcome}")])
+            .arg("-o")
+            .arg(&log)
+            .stderr(std::fs::File::create(&said).unwrap())
             .spawn()
             .unwrap();
         until("strace is attached", || {
-            assert_eq!(child.try_wait().unwrap(), None, "{:?}", std::fs::read_to_string(&log));
-            std::fs::read_to_string(&log).unwrap().contains("attached")
+            assert_eq!(strace.try_wait().unwrap(), None, "{:?}", std::fs::read_to_string(&said));
+            std::fs::read_to_string(&said).unwrap().contains("attached")
         });
-        Self(child)
+        Self { strace, log }
+    }
+
+    /// How many calls did not end by themselves so far.
+    fn count(&self) -> usize {
+        let calls = std::fs::read_to_string(&self.log).unwrap();
+        calls.lines().filter(|line| line.contains("(INJECTED)")).count()
     }
 }
 
-impl Drop for FailingDisk {
+impl Drop for Injected {
     fn drop(&mut self) {
         // TERM lets it go of the daemon first.
-        let pid = rustix::process::Pid::from_child(&self.0);
+        let pid = rustix::process::Pid::from_child(&self.strace);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or(());
-        drop(self.0.wait());
+        drop(self.strace.wait());
     }
 }
 
@@ -249,7 +263,7 @@ impl Drop for FailingDisk {
 fn a_sync_that_fails_once_is_no_success_and_the_next_command_converges() {
     let mut cutover = Cutover::start(None);
     cutover.good(&["shift", "10%"]);
-    let failing = FailingDisk::under(&cutover);
+    let failing = Injected::into(&cutover, "fsync,fdatasync", "error=EIO:when=1");
     let refused = cutover.run(&["shift", "100%"]);
     assert_ne!(refused.exit, 0, "its fact may be lost: {refused:?}");
     assert!(refused.err.contains("journal.db"), "{refused:?}");

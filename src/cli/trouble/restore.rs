@@ -54,10 +54,22 @@ pub(super) async fn rollback(
     (to, traffic): (Option<ReleaseId>, Option<&wire::Rollback>),
     (args, look): (&DataArgs, Look),
 ) -> Result<Exit, CliError> {
-    if let Some(traffic) = traffic.filter(|_| look != Look::Only) {
-        move_traffic(session, client, traffic).await?;
-    }
-    put_back(session, client, RestoreAsk { to, data: args.data() }, look).await
+    let moved = match traffic.filter(|_| look != Look::Only) {
+        Some(traffic) => move_traffic(session, client, traffic).await?,
+        None => Traffic::AsItWas,
+    };
+    let done = put_back(session, client, RestoreAsk { to, data: args.data() }, look).await;
+    done.map_err(|error| match moved {
+        Traffic::Moved => error.after_traffic(),
+        Traffic::AsItWas => error,
+    })
+}
+
+/// Whether this command has moved traffic before it came to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    Moved,
+    AsItWas,
 }
 
 /// Traffic goes first: it costs nothing and loses nothing.
@@ -65,7 +77,7 @@ async fn move_traffic(
     session: &Session,
     client: &Client,
     traffic: &wire::Rollback,
-) -> Result<(), CliError> {
+) -> Result<Traffic, CliError> {
     match client.post::<Done>(&session.path("rollback"), traffic).await {
         Ok(done) => {
             session.out.text(&show::first_lines(&done, &session.clock));
@@ -81,14 +93,16 @@ async fn move_traffic(
                 }
             }
             session.out.text("");
-            Ok(())
+            Ok(Traffic::Moved)
         }
-        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => Ok(()),
+        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => {
+            Ok(Traffic::AsItWas)
+        }
         // On today's data it would serve errors: it gets the traffic together with its own.
         Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::Schema => {
             let why = problem.message.split(". NOTHING").next().unwrap_or_default();
             session.out.text(&format!("{why}: traffic goes back with the data, not before.\n"));
-            Ok(())
+            Ok(Traffic::AsItWas)
         }
         Err(error) => Err(error.into()),
     }

@@ -66,18 +66,20 @@ impl App {
         }
     }
 
-    /// Removes what a deploy left that the daemon's end cut off.
+    /// Removes what a deploy left that the daemon's end, or a panic, cut off. `cut_off`: how it
+    /// ends then, unless all of it was done.
     pub(in crate::controller) fn put_back(
         self: &Arc<Self>,
         operation: OperationId,
         what: &OperationKind,
+        cut_off: Ending,
     ) {
         let OperationKind::Deploy { release } = *what else { return };
         let state = self.state();
         let (ending, made) = match state.standing(release) {
             Some(s) if s.state == ReleaseState::Warm => (Ending::Done, Made::Nothing),
-            Some(_) => (Ending::Interrupted, Made::Stack),
-            None => (Ending::Interrupted, Made::Images),
+            Some(_) => (cut_off, Made::Stack),
+            None => (cut_off, Made::Images),
         };
         let color = state.standing(release).map_or(state.split.canary(), |s| s.release.color);
         let app = Arc::clone(self);

@@ -82,7 +82,11 @@ impl App {
     }
 
     /// How a restore that did not reach its end is left.
-    pub(super) async fn end_restore(self: &Arc<Self>, operation: OperationId, stop: Stop) {
+    pub(in crate::controller) async fn end_restore(
+        self: &Arc<Self>,
+        operation: OperationId,
+        stop: Stop,
+    ) {
         self.open_gate(operation).await;
         let (why, ending) = match stop {
             Stop::Stopping => return self.task_over(operation),

@@ -409,7 +409,7 @@ fn may_lose(plan: &RestorePlan, rows: u64, is_old: bool) -> Result<(), Stop> {
 }
 
 /// Why it stopped, and that the database may be closed, if it may.
-fn with_closed(stop: Stop, closed: Option<Stop>) -> Stop {
+pub(super) fn with_closed(stop: Stop, closed: Option<Stop>) -> Stop {
     match (stop, closed) {
         (stop, None) => stop,
         (Stop::Asks { rows, why }, Some(more)) => {

@@ -117,7 +117,7 @@ impl App {
         })?;
         let answer = self.ask(Input::MigrateDown { release }, actor, request).await?;
         let (app, operation) = (Arc::clone(self), answer.operation);
-        self.tasks.spawn(async move {
+        self.carry(operation, async move {
             // None: the daemon stops, and the next start ends it.
             if let Some(ending) = Box::pin(app.take_down(operation, release, downs)).await {
                 app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);

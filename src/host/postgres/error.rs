@@ -105,6 +105,17 @@ pub enum DbError {
         /// The limit.
         limit: Duration,
     },
+    /// The server takes no writes: a standby, or set to read-only (25006).
+    #[error(
+        "{what}: the server takes no writes: {text}; it is a standby, or \
+         default_transaction_read_only is on"
+    )]
+    ReadOnly {
+        /// What was being done.
+        what: String,
+        /// The server's words.
+        text: String,
+    },
     /// The server refused for another reason.
     #[error("{what}: PostgreSQL says {code}: {text}")]
     Refused {
@@ -300,6 +311,7 @@ impl DbError {
             SqlState::OBJECT_IN_USE => Self::InUse { what, text },
             SqlState::TOO_MANY_CONNECTIONS => Self::TooManySessions { what, text },
             SqlState::DISK_FULL => Self::DiskFull { what, text },
+            SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly { what, text },
             SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { what, text },
             code => Self::Refused { what, code: code.code().to_owned(), text },
         }

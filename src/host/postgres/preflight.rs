@@ -99,7 +99,7 @@ pub async fn look(
         unfinished: Vec::new(),
         foreign: Vec::new(),
     };
-    if found.server.in_recovery || found.server.read_only {
+    if no_writes(&found.server).is_some() {
         // Refused for that alone: to look for claims, their place has to be made, which is a write.
         return Ok(found);
     }
@@ -117,6 +117,22 @@ pub async fn look(
     Ok(found)
 }
 
+/// Why a server takes no writes. Pure.
+#[must_use]
+pub fn no_writes(server: &ServerFacts) -> Option<Refusal> {
+    let (what, remedy) = if server.in_recovery {
+        let remedy = "name the primary server in the database's section of cutover.toml";
+        ("the server is a standby, which takes no writes", remedy)
+    } else if server.read_only {
+        let remedy = "find out who set it, and why, then turn it off: SELECT source, sourcefile \
+                      FROM pg_settings WHERE name = 'default_transaction_read_only'";
+        ("the server takes no writes: default_transaction_read_only is on", remedy)
+    } else {
+        return None;
+    };
+    Some(Refusal { what: what.to_owned(), remedy: remedy.to_owned() })
+}
+
 /// Every reason not to go on. Pure.
 #[must_use]
 pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
@@ -125,9 +141,8 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
         reasons.push(Refusal { what, remedy: remedy.to_owned() });
     };
     let server = &seen.server;
-    if server.in_recovery || server.read_only {
-        let remedy = "name the primary server in the database's section of cutover.toml";
-        refuse("the server is a standby or read-only".to_owned(), remedy);
+    if let Some(refusal) = no_writes(server) {
+        refuse(refusal.what, &refusal.remedy);
     }
     rights(seen, &mut refuse);
     match &seen.live {

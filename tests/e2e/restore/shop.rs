@@ -72,12 +72,42 @@ expect = "0"
         let container = self.fronted.shop.container("postgres");
         engine::docker(&[what, &container]).succeeded();
         if what == "start" {
-            eventually("PostgreSQL answers", Duration::from_secs(60), || {
-                let asked = ["exec", &container, "pg_isready", "-h", "127.0.0.1"];
-                (engine::docker(&asked).code == 0).then_some(())
-            });
-            self.observer = self.fronted.shop.observe("postgres");
+            self.answers();
         }
+    }
+
+    /// Restarts the server of the database, with little patience for what it does.
+    pub(crate) fn restart_server(&mut self) {
+        let container = self.fronted.shop.container("postgres");
+        engine::docker(&["restart", "-t", "2", &container]).succeeded();
+        self.answers();
+    }
+
+    /// Waits until PostgreSQL answers.
+    fn answers(&mut self) {
+        let container = self.fronted.shop.container("postgres");
+        eventually("PostgreSQL answers", Duration::from_secs(60), || {
+            let asked = ["exec", &container, "pg_isready", "-h", "127.0.0.1"];
+            (engine::docker(&asked).code == 0).then_some(())
+        });
+        self.observer = self.fronted.shop.observe("postgres");
+    }
+
+    /// A session with the live database.
+    pub(crate) fn session(&self) -> Observer {
+        self.fronted.shop.observe("shop")
+    }
+
+    /// Whether a session of Cutover's does this now: a condition on `pg_stat_activity`.
+    pub(crate) fn does(&self, what: &str) -> bool {
+        let ours = "FROM pg_stat_activity WHERE application_name LIKE 'cutover:%'";
+        self.observer.number(&format!("SELECT count(*) {ours} AND {what}")) > 0
+    }
+
+    /// The process of the server, by what it is.
+    pub(crate) fn process(&self, kind: &str) -> i64 {
+        let of = format!("FROM pg_stat_activity WHERE backend_type = '{kind}'");
+        self.observer.number(&format!("SELECT pid::bigint {of}"))
     }
 
     /// Databases that take no connections.

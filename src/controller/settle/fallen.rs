@@ -1,0 +1,113 @@
+//! The task of an operation that panics: a defect of Cutover's own, which ends that operation and
+//! nothing else.
+//!
+//! What the task held (locks, the hold of requests, sessions, children) goes with it. What it had
+//! begun is put back as after an operation that failed, or one that a kill cut off.
+//! INVARIANT: an operation whose task is gone has ended, or waits for a person.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use cutover_model::{Actor, Ending, Fact, LineLevel, OperationId, OperationKind};
+use futures_util::FutureExt as _;
+
+use super::super::App;
+use super::super::remaking::parts_of;
+use super::super::restoring::Stop;
+
+impl App {
+    /// Spawns the task that an operation is carried out by. Where it panics, the operation ends as
+    /// failed.
+    pub(in crate::controller) fn carry(
+        self: &Arc<Self>,
+        operation: OperationId,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let Err(said) = caught(work).await else { return };
+            tracing::error!(%operation, said, "the task of an operation panicked");
+            let why = format!(
+                "a defect in Cutover ended it ({said}); please report it with the lines of the \
+                 daemon's log around this moment"
+            );
+            // What puts it back may meet the same defect.
+            let put_back = Box::pin(app.pick_up(operation, why.clone()));
+            if let Err(more) = caught(put_back).await {
+                tracing::error!(%operation, said = more, "putting it back panicked, too");
+                app.fail(operation, format!("{why}; putting it back failed in the same way"));
+            }
+        });
+    }
+
+    /// Puts back what an operation had begun whose task fell, and ends it.
+    async fn pick_up(self: &Arc<Self>, operation: OperationId, why: String) {
+        self.let_go(operation).await;
+        let known = self.state().operations.get(&operation).cloned();
+        let Some(known) = known.filter(|known| known.ended.is_none()) else {
+            // Only what follows its end was cut off: it is done by the next operation, or start.
+            return self.say(Some(operation), LineLevel::Error, "failed", why);
+        };
+        match &known.what {
+            OperationKind::Restore { .. } => {
+                self.end_restore(operation, Stop::Failed(why)).await;
+            }
+            OperationKind::Upkeep { .. } => {
+                self.end_upkeep(operation, Err(Stop::Failed(why))).await;
+                self.task_over(operation);
+            }
+            OperationKind::Deploy { .. } => {
+                self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                self.tidy_database(operation).await;
+                self.put_back(operation, &known.what, Ending::Failed(why));
+            }
+            OperationKind::MigrateDown { .. } => {
+                self.say(Some(operation), LineLevel::Error, "failed", why);
+                self.end_down(operation, &known.what);
+            }
+            what => match (parts_of(what), &known.moved) {
+                (Some(remade), None) => {
+                    self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                    self.put_back_interrupted(operation, remade, Ending::Failed(why));
+                }
+                _ => self.fail(operation, why),
+            },
+        }
+    }
+
+    fn fail(&self, operation: OperationId, why: String) {
+        self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+        let ended = Fact::OperationEnded { operation, ending: Ending::Failed(why) };
+        self.note(&Actor::daemon(), vec![ended]);
+    }
+}
+
+/// Sees work to its end; what it said when it panicked.
+async fn caught(work: impl Future<Output = ()>) -> Result<(), String> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.map_err(|said| {
+        let text = said.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| said.downcast_ref::<&str>().copied());
+        crate::host::process::escape(text.unwrap_or("it did not say why"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told_in_its_own_words_and_drops_what_was_held() {
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        let theirs = Arc::clone(&lock);
+        let said = caught(async move {
+            let _held = theirs.lock().await;
+            tokio::task::yield_now().await;
+            panic!("of {} at\x1b once", 3);
+        });
+        let said = said.await.expect_err("it panics");
+        assert!(said.starts_with("of 3 at") && !said.contains('\x1b'), "{said}");
+        assert!(lock.try_lock().is_ok());
+        assert_eq!(caught(async {}).await, Ok(()));
+    }
+}

@@ -1,0 +1,185 @@
+//! The server of the database is stopped, takes no writes, or is restarted while its data is dumped
+//! and its candidate is built. Pages go on, nothing is left, a repeat converges.
+
+use std::process::Child;
+use std::time::Duration;
+
+use super::shop::Shop;
+use crate::harness::engine;
+use crate::harness::eventually;
+use crate::harness::load::{Load, Plan, READERS};
+use crate::harness::traces::files;
+
+const BACK: &[&str] = &["rollback", "--database", "--max-loss", "1000000"];
+
+#[test]
+fn a_server_that_is_down_or_takes_no_writes_refuses_a_restore_before_anything_is_made() {
+    let mut shop = Shop::with_a_bad_migration();
+    let (databases, spoilt) = (shop.databases(), shop.fingerprint("shop"));
+    let backups = shop.backups();
+    let load = shop.readers();
+    shop.server("stop");
+    let ran = shop.run(BACK).exits(4);
+    ran.says(&["no running container of it", "start it with: docker compose", "in the database"]);
+    // Traffic goes back first, whatever becomes of the data, and stays there.
+    shop.fronted.serves("v1");
+    shop.server("start");
+    shop.assert_nothing_began(&databases, &backups);
+
+    // Of the whole server, and of the one database that names are exchanged from.
+    for whose in ["SYSTEM", "DATABASE postgres"] {
+        shop.sets_read_only(whose, "on");
+        let ran = shop.run(BACK).exits(4);
+        ran.says(&["default_transaction_read_only is on", "turn it off", "NOTHING WAS CHANGED"]);
+        shop.sets_read_only(whose, "off");
+        shop.assert_nothing_began(&databases, &backups);
+    }
+    load.stop().assert_none_failed();
+    assert_eq!(shop.fingerprint("shop"), spoilt);
+    shop.converges(&spoilt);
+}
+
+#[test]
+fn a_server_that_is_restarted_in_a_dump_or_a_copy_leaves_the_live_database_untouched() {
+    let mut shop = Shop::with_a_bad_migration();
+    let spoilt = shop.fingerprint("shop");
+    let databases = shop.databases();
+    let load = shop.readers();
+
+    // pg_dump reads this list, and nobody else does: it waits in the middle.
+    let holder = shop.session();
+    holder.ask("BEGIN");
+    holder.ask("LOCK TABLE pg_catalog.pg_ts_template");
+    let child = shop.begun("wait_event_type = 'Lock' AND query LIKE '%pg_ts_template%'");
+    shop.restart_server();
+    drop(holder);
+    if let Some(operation) = shop.ends_with_a_reason(child, "dump") {
+        shop.run(&["abort", &operation]).succeeded();
+        shop.nothing_runs_after("dump");
+    }
+    shop.assert_untouched(&databases, &spoilt);
+
+    // Whoever copies a database waits for a checkpoint first.
+    let stop = format!("kill -STOP {}", shop.process("checkpointer"));
+    shop.inside(&["sh", "-c", &stop]);
+    let child = shop.begun("query LIKE 'CREATE DATABASE%'");
+    shop.restart_server();
+    let waits = shop.ends_with_a_reason(child, "copy");
+    shop.assert_untouched(&databases, &spoilt);
+    load.stop().assert_none_failed();
+    match waits {
+        Some(operation) => shop.run(&["continue", &operation]).succeeded(),
+        None => shop.run(BACK).succeeded(),
+    };
+    shop.assert_put_back(&spoilt);
+}
+
+impl Shop {
+    /// Pages and their assets: what is answered without the database.
+    pub(super) fn readers(&self) -> Load {
+        let address = self.fronted.address();
+        let load = Load::start(Plan { address, rate: 50, clients: 50, mix: READERS });
+        load.wait_for(50);
+        load
+    }
+
+    /// Backups, half made ones, too.
+    fn backups(&self) -> Vec<String> {
+        let mut found = files(&self.fronted.shop.beside("state/backups"));
+        found.sort();
+        found
+    }
+
+    /// Sets whether new transactions can only read, and waits until it is so.
+    fn sets_read_only(&self, whose: &str, to: &str) {
+        let set = format!("ALTER {whose} SET default_transaction_read_only = {to}");
+        // It can be turned off again by whoever does so for the own session.
+        let may = "PGOPTIONS=-c default_transaction_read_only=off";
+        let psql = ["psql", "-U", "shop", "-d", "postgres", "-Atc"];
+        let reload = ["-c", "SELECT pg_reload_conf()"];
+        self.inside(&[&["env", may], &psql[..], &[&set], &reload].concat());
+        eventually("it is set", Duration::from_secs(10), || {
+            let said = self.inside(&[&psql[..], &["SHOW default_transaction_read_only"]].concat());
+            (said.trim() == to).then_some(())
+        });
+    }
+
+    #[track_caller]
+    fn assert_nothing_began(&self, databases: &[String], backups: &[String]) {
+        assert_eq!(self.databases(), databases);
+        assert_eq!(self.backups(), backups);
+        self.nothing_runs_after("a refusal");
+        self.fronted.serves("v1");
+        self.assert_at_rest();
+    }
+
+    /// Typed again it goes through, and what was live is put aside as it was.
+    pub(super) fn converges(&self, spoilt: &str) {
+        self.run(BACK).succeeded();
+        self.assert_put_back(spoilt);
+    }
+
+    /// The old data is live, and what was live is put aside as it was.
+    fn assert_put_back(&self, spoilt: &str) {
+        self.fronted.serves("v1");
+        assert!(!self.has_migration("_note_v2"));
+        assert_eq!(self.fingerprint(&self.aside()), spoilt);
+        self.assert_at_rest();
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self, databases: &[String], spoilt: &str) {
+        assert_eq!(self.fingerprint("shop"), spoilt);
+        eventually("every database is open", Duration::from_secs(10), || {
+            (self.closed() == 0).then_some(())
+        });
+        let drafts = self.backups().into_iter().filter(|file| file.contains(".part"));
+        assert_eq!(drafts.collect::<Vec<_>>(), Vec::<String>::new());
+        let other = |name: &String| !databases.contains(name);
+        let left: Vec<String> = self.databases().into_iter().filter(other).collect();
+        assert_eq!(left, Vec::<String>::new(), "beside those that were there");
+        self.fronted.serves("v1");
+        self.assert_at_rest();
+    }
+
+    /// Runs something in the container of the database.
+    fn inside(&self, command: &[&str]) -> String {
+        let container = self.fronted.shop.container("postgres");
+        engine::docker(&[&["exec", &container], command].concat()).succeeded().stdout
+    }
+
+    /// Types the command, and waits until a session of Cutover's does this on the server.
+    fn begun(&self, does: &str) -> Child {
+        let mut child = self.fronted.cutover.spawn(BACK);
+        let is_there = eventually(does, Duration::from_secs(120), || {
+            let ended = child.try_wait().expect("the state of a child");
+            (ended.is_some() || self.does(does)).then_some(ended.is_none())
+        });
+        if !is_there {
+            panic!("{does}: it has ended before: {:?}", child.wait_with_output());
+        }
+        child
+    }
+
+    /// A command that has met a restart of the server ends by itself with the reason: it has
+    /// failed, or waits for a person under the number that is returned.
+    fn ends_with_a_reason(&self, mut child: Child, step: &str) -> Option<String> {
+        let limit = Duration::from_secs(60);
+        eventually(&format!("the end of the {step}"), limit, || {
+            child.try_wait().expect("the state of a child")
+        });
+        let ended = child.wait_with_output().expect("what it printed");
+        let said = [ended.stdout, ended.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains("the server"), "{step}: no reason:\n{said}");
+        assert!(!said.contains("cannot be used"), "{step}: no backup is bad:\n{said}");
+        match ended.status.code() {
+            Some(7) => {
+                let next = said.split("cutover continue ").nth(1).expect("the next step");
+                Some(next.chars().take_while(char::is_ascii_alphanumeric).collect())
+            }
+            Some(1 | 4) => None,
+            other => panic!("{step}: {other:?}\n{said}"),
+        }
+    }
+}
