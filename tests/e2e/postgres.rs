@@ -2,6 +2,7 @@
 
 mod archive;
 mod swap;
+mod tls;
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::compose::{service, words};
 use super::{Surroundings, deadline};
-use crate::checked::{Backup, Database, DatabaseAt, Keep, SpaceCheck};
+use crate::checked::{Backup, Database, DatabaseAt, DatabaseTls, Keep, SpaceCheck, TlsMode};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawBackup, RawDatabase, RawVariable};
 use crate::read::{At, Number};
@@ -29,6 +29,7 @@ pub(super) fn check(
 ) -> Option<Database> {
     let (place, raw) = (&at.place, &at.value);
     let where_at = server(at, app, sink);
+    let tls = tls(raw, around, sink);
     let name = name(place, "name", raw.name.as_ref(), "add `name`, the name of the database", sink);
     let user = name_of_role(place, raw, sink);
     let maintenance = match &raw.maintenance {
@@ -55,6 +56,7 @@ pub(super) fn check(
     }
     Some(Database {
         at: where_at?,
+        tls,
         name: name?,
         user: user?,
         password,
@@ -145,6 +147,31 @@ fn outside(host: &At<String>, port: u16, sink: &mut Sink) -> Option<DatabaseAt> 
         return None;
     }
     Some(DatabaseAt::Host { host: text.clone(), port })
+}
+
+/// A mode that proves something has the file to prove it by, and no other has one.
+fn tls(raw: &RawDatabase, around: &Surroundings, sink: &mut Sink) -> DatabaseTls {
+    let mode = raw.tls.as_ref().map(|at| at.value).unwrap_or_default();
+    let ca = raw.ca.as_ref().map(|at| (at, around.file(at, sink)));
+    match (mode, ca, &raw.tls) {
+        (TlsMode::VerifyCa, Some((_, ca)), _) => DatabaseTls::VerifyCa { ca },
+        (TlsMode::VerifyFull, Some((_, ca)), _) => DatabaseTls::VerifyFull { ca },
+        (TlsMode::VerifyCa | TlsMode::VerifyFull, None, Some(at)) => {
+            sink.wrong(&at.place, "nothing says which authority the certificate is signed by")
+                .hint(
+                    "add ca = \"certs/db-ca.pem\"; a public one: \
+                     ca = \"/etc/ssl/certs/ca-certificates.crt\"",
+                );
+            DatabaseTls::Disable
+        }
+        (_, Some((ca, _)), _) => {
+            sink.wrong(&ca.place, "`ca` proves nothing without a mode that looks at it")
+                .hint("add tls = \"verify-full\", or leave `ca` out");
+            DatabaseTls::Disable
+        }
+        (TlsMode::Require, None, _) => DatabaseTls::Require,
+        (_, None, _) => DatabaseTls::Disable,
+    }
 }
 
 fn password(
