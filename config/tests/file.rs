@@ -269,6 +269,7 @@ fn a_database_is_reached_in_one_way_and_never_renamed_from_inside() {
         "{ROUTE}\nshared = [\"db\"]\n[apps.shop.database]\nservice = \"db\"\nhost = \"x/y\"\n\
          name = \"postgres\"\nuser = \"shop\"\npassword = \"hunter2\"\n\
          password_env = {{ file = \".env\" }}\nrestore_point = \"snapshot\"\nmax_hold = \"2m\"\n\
+         watch = \"2d\"\n\
          backup = {{ schedule = \"0 3 * * *\", encrypt = \"AGE-SECRET-KEY-1\", copy = [] }}\n\
          [apps.outside]\nendpoints.blue = {{ web = [\"127.0.0.1:9001\"] }}\n\
          routes = [{{ service = \"web\", path = \"/x\" }}]\n\

@@ -12,6 +12,7 @@ mod exchange;
 mod handing;
 mod opening;
 mod planning;
+mod watching;
 
 use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side, Source};
 use cutover_model::{

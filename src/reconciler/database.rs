@@ -60,6 +60,8 @@ pub struct DatabaseSettings {
     pub point: PointKind,
     /// How long requests may be held.
     pub max_hold: Duration,
+    /// How long restored data is watched; zero: not at all.
+    pub watch: Duration,
     /// Where backups lie.
     pub backups: PathBuf,
     /// When they are made, and how many are kept.

@@ -4,6 +4,7 @@ mod busy;
 mod closed;
 mod kills;
 pub(crate) mod shop;
+mod watched;
 
 use shop::Shop;
 

@@ -5,17 +5,20 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::compose::{service, words};
-use super::{Surroundings, deadline};
+use super::{Surroundings, deadline, duration};
 use crate::checked::{Backup, Database, DatabaseAt, DatabaseTls, Keep, SpaceCheck, TlsMode};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawBackup, RawDatabase, RawVariable};
 use crate::read::{At, Number};
-use crate::scalar::{FilePath, Hidden};
+use crate::scalar::{FilePath, Hidden, Span};
 use crate::secret::{Secret, SecretSource};
 use crate::tree::Place;
 
 /// Requests that are held for longer are given up by those who sent them.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
+/// How long restored data is watched, where nothing is said; and at most.
+const WATCH: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(24 * 3_600)];
 
 /// How long a copy of a backup may take, where nothing is said.
 const COPY: Duration = Duration::from_secs(3_600);
@@ -54,6 +57,7 @@ pub(super) fn check(
         sink.wrong(&at.place, "requests cannot be held for longer than a minute")
             .hint("clients give up by then; the default is \"5s\"");
     }
+    let watch = watch(raw.watch.as_ref(), sink);
     Some(Database {
         at: where_at?,
         tls,
@@ -63,9 +67,19 @@ pub(super) fn check(
         maintenance,
         restore_point: raw.restore_point.as_ref().map(|at| at.value).unwrap_or_default(),
         max_hold,
+        watch,
         space: raw.space.as_ref().map(|at| at.value).unwrap_or_default(),
         backup,
     })
+}
+
+fn watch(field: Option<&At<Span>>, sink: &mut Sink) -> Duration {
+    let watch = duration(field, WATCH[0]);
+    if let Some(at) = field.filter(|_| watch > WATCH[1]) {
+        sink.wrong(&at.place, "restored data is watched for a day at most")
+            .hint("the default is \"5m\"; a query that has to hold for ever belongs to a monitor");
+    }
+    watch
 }
 
 fn name_of_role(place: &Place, raw: &RawDatabase, sink: &mut Sink) -> Option<String> {

@@ -32,6 +32,8 @@ pub struct Database {
     pub restore_point: RestorePoint,
     /// How long requests may be held while names are exchanged.
     pub max_hold: Duration,
+    /// How long restored data is watched; zero: not at all.
+    pub watch: Duration,
     /// Whether the free space of the server's disk has to be known.
     pub space: SpaceCheck,
     /// When it is backed up.

@@ -42,6 +42,8 @@ section! {
         restore_point: RestorePoint,
         /// How long requests may be held while names are exchanged. Default: 5s.
         max_hold: Span,
+        /// How long the checks are repeated after a restore; 0s: not at all. Default: 5m.
+        watch: Span,
         /// Whether the server's free disk space has to be known. Default: checked.
         space: SpaceCheck,
         /// When it is backed up.

@@ -44,6 +44,7 @@ pub(super) fn database(
         maintenance: DbName::new(from.maintenance.as_str()).ok()?,
         point,
         max_hold: from.max_hold,
+        watch: from.watch,
         backups: backup.and_then(|backup| backup.path.clone()).unwrap_or(home),
         schedule: backup.map(|backup| Schedule {
             cron: backup.schedule.clone(),
