@@ -134,6 +134,7 @@ fn admin(desk: Desk) -> Router {
         .route("/v1/apps/{app}/promote", post(promote))
         .route("/v1/apps/{app}/abort", post(abort))
         .route("/v1/apps/{app}/rollback", post(legs::rollback))
+        .route("/v1/apps/{app}/rollback/schedule", post(legs::scheduled::set))
         .route("/v1/apps/{app}/undo", post(undo))
         .route("/v1/apps/{app}/db", get(databases::list))
         .route("/v1/apps/{app}/migrations", get(databases::migrations))

@@ -25,7 +25,8 @@ pub use app::{
     StatusRange, TcpPort, Transport, VolumeClass,
 };
 pub use database::{
-    Backup, Database, DatabaseAt, Expected, Integrity, Keep, RestorePoint, SpaceCheck,
+    Backup, Database, DatabaseAt, DatabaseTls, Expected, Integrity, Keep, RestorePoint, SpaceCheck,
+    TlsMode,
 };
 pub use smoke::{Smoke, SmokeKind};
 

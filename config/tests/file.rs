@@ -7,7 +7,7 @@ mod hints;
 
 use std::path::Path;
 
-use cutover_config::{AppKind, Config, Paint, Problems, SecretSource, Sticky};
+use cutover_config::{AppKind, Config, DatabaseTls, Paint, Problems, SecretSource, Sticky};
 
 fn parse(text: &str, environment: &[(&str, &str)]) -> Result<(Config, Problems), Problems> {
     let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
@@ -269,6 +269,7 @@ fn a_database_is_reached_in_one_way_and_never_renamed_from_inside() {
         "{ROUTE}\nshared = [\"db\"]\n[apps.shop.database]\nservice = \"db\"\nhost = \"x/y\"\n\
          name = \"postgres\"\nuser = \"shop\"\npassword = \"hunter2\"\n\
          password_env = {{ file = \".env\" }}\nrestore_point = \"snapshot\"\nmax_hold = \"2m\"\n\
+         watch = \"2d\"\n\
          backup = {{ schedule = \"0 3 * * *\", encrypt = \"AGE-SECRET-KEY-1\", copy = [] }}\n\
          [apps.outside]\nendpoints.blue = {{ web = [\"127.0.0.1:9001\"] }}\n\
          routes = [{{ service = \"web\", path = \"/x\" }}]\n\
@@ -280,6 +281,31 @@ fn a_database_is_reached_in_one_way_and_never_renamed_from_inside() {
     let shown = refused(&text);
     assert!(!shown.contains("hunter2"), "{shown}");
     insta::assert_snapshot!("database_place", shown);
+}
+
+#[test]
+fn the_way_to_a_database_is_encrypted_as_libpq_names_it() {
+    let tls = |words: &str| {
+        compose(&format!(
+            "{ROUTE}\n[apps.shop.database]\nhost = \"db.example.com\"\nname = \"n\"\n\
+             user = \"u\"\n{words}"
+        ))
+    };
+    let read = |words: &str| {
+        let (config, _) = parse(&tls(words), &[]).unwrap();
+        config.apps.values().next().unwrap().database.clone().unwrap().tls
+    };
+    assert_eq!(read(""), DatabaseTls::Disable);
+    assert_eq!(read("tls = \"disable\""), DatabaseTls::Disable);
+    assert_eq!(read("tls = \"require\""), DatabaseTls::Require);
+    let ca = Path::new("/etc/cutover/certs/ca.pem").to_owned();
+    let words = |mode: &str| format!("tls = \"{mode}\"\nca = \"{}\"", ca.display());
+    assert_eq!(read(&words("verify-ca")), DatabaseTls::VerifyCa { ca: ca.clone() });
+    assert_eq!(read(&words("verify-full")), DatabaseTls::VerifyFull { ca: ca.clone() });
+    // A mode that tries, one that could prove nothing, and a proof that nobody looks at.
+    let wrong = ["tls = \"prefer\"", "tls = true", "tls = \"verify-full\"", "ca = \"ca.pem\""];
+    let shown: Vec<String> = wrong.iter().map(|words| refused(&tls(words))).collect();
+    insta::assert_snapshot!("database_tls", shown.join("\n"));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::migration::Migrated;
 use crate::plan::Action;
 use crate::release::{Release, ReleaseState};
-use crate::restore::{Aside, Halt, Point, RestorePlan, Stage};
+use crate::restore::{Aside, Halt, Point, RestorePlan, Stage, Watched};
+use crate::scheduled::Scheduled;
 use crate::{Color, Maintenance, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
 
 pub use operation::OperationKind;
@@ -276,6 +277,23 @@ pub enum Fact {
         /// The restore that had put it aside.
         operation: OperationId,
     },
+    /// Watching restored data gave something: a first failure, or its end.
+    RestoreWatched {
+        /// The restore.
+        operation: OperationId,
+        /// What is known of it now.
+        watched: Box<Watched>,
+    },
+    /// A person has set a rollback for later; it takes the place of one that was set before.
+    RollbackSet {
+        /// It.
+        scheduled: Box<Scheduled>,
+    },
+    /// No rollback is set any more.
+    RollbackUnset {
+        /// Why, in the operator's words.
+        why: String,
+    },
     /// A restore point was made.
     PointMade {
         /// It.
@@ -351,6 +369,9 @@ impl Fact {
             Self::RestoreResumed { .. } => "restore_resumed",
             Self::AsideKept { .. } => "aside_kept",
             Self::AsideGone { .. } => "aside_gone",
+            Self::RestoreWatched { .. } => "restore_watched",
+            Self::RollbackSet { .. } => "rollback_set",
+            Self::RollbackUnset { .. } => "rollback_unset",
             Self::PointMade { .. } => "point_made",
             Self::PointGone { .. } => "point_gone",
             Self::MigrationTried { .. } => "migration_tried",
@@ -377,6 +398,7 @@ impl Fact {
             | Self::RestoreResumed { operation, .. }
             | Self::AsideKept { operation, .. }
             | Self::AsideGone { operation, .. }
+            | Self::RestoreWatched { operation, .. }
             | Self::MigrationUndone { operation, .. }
             | Self::Noted { operation, .. } => Some(*operation),
             Self::SplitChanged { operation, .. } | Self::Line { operation, .. } => *operation,

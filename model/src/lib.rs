@@ -16,6 +16,7 @@ pub mod plan;
 pub mod release;
 pub mod restore;
 pub mod rollout;
+pub mod scheduled;
 pub mod split;
 pub mod upkeep;
 
@@ -37,5 +38,6 @@ pub use rollout::{
     AppState, Asked, Decision, Effect, Illegal, Input, Manner, Open, Operation, Proof, Refusal,
     Rollout, Settle, Way, decide, evolve, would_make,
 };
+pub use scheduled::{Due, Scheduled};
 pub use split::{ByColor, Color, Role, Slot, Split, Weight, WeightError};
 pub use upkeep::{Occasion, Upkeep};

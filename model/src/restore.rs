@@ -7,11 +7,13 @@
 //! INVARIANT: nothing is planned on what could not be seen.
 
 mod loss;
+mod watched;
 
 use std::fmt;
 
 pub use loss::{Certainty, Loss, TableLoss};
 use serde::{Deserialize, Serialize};
+pub use watched::{Watch, Watched, watch};
 
 use crate::{Millis, OperationId, ReleaseId};
 
@@ -191,6 +193,9 @@ pub struct Aside {
     pub served: Option<ReleaseId>,
     /// The release that serves on the restored data.
     pub serves: ReleaseId,
+    /// What came of watching the restored data, as far as anything did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched: Option<Watched>,
 }
 
 /// A restore point: a copy of the database from right before a deploy's migration.

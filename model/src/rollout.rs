@@ -22,6 +22,7 @@ use crate::fact::{AppKind, Ending, OperationKind, Step};
 use crate::migration::{Applied, Migrated};
 use crate::release::{Measured, ReleaseState, Standing};
 use crate::restore::{Aside, Point, Restore, Source};
+use crate::scheduled::Scheduled;
 use crate::split::ByColor;
 use crate::upkeep::{Kept, Upkeep};
 use crate::{Actor, Closure, Color, Millis, OperationId, Redirect, ReleaseId, Salt, Split, Weight};
@@ -91,6 +92,9 @@ pub struct AppState {
     /// What is remembered of backups and drills.
     #[serde(default)]
     pub kept: Kept,
+    /// The rollback that a person has set for later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
 }
 
 /// One attempt to move a release to stable.
@@ -185,6 +189,7 @@ impl Default for AppState {
             served_at_point: BTreeMap::new(),
             migrated: BTreeMap::new(),
             kept: Kept::default(),
+            scheduled: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `rollback`: traffic at once where the release's stack is there; else the stack is made first,
 //! whole or of chosen parts. A dry run shows the plan of the same decision.
 
+pub mod scheduled;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! `status`: what the users get now, first.
 
+mod coming;
 mod ladder;
 mod troubles;
 
@@ -164,6 +165,9 @@ fn notes(desk: &Desk, app: &App) -> Vec<String> {
         let serving = serving.map_or_else(String::new, |release| format!(" from {release}'s"));
         notes.push(format!("env files in the folder differ{serving}: {files}"));
     }
+    let state = app.state();
+    notes.extend(state.scheduled.as_ref().map(coming::rollback));
+    notes.extend(coming::watch(app, &state));
     let gated = app.shared().proxy.gated(&app.name);
     if let (Some(_), Some(tally)) = (gated.hold, gated.tally) {
         let (waiting, refused) = (tally.waiting, tally.refused);

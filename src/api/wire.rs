@@ -28,7 +28,9 @@ mod readiness;
 pub mod schema;
 
 pub use doctor::{Doctor, Finding, Fix};
-pub use legs::{EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackPlan};
+pub use legs::{
+    EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackAt, RollbackPlan, RollbackSet,
+};
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
 pub use migrations::{DownLine, MigrateDown, MigrationLine, Migrations};
 pub use readiness::{BackupLine, DataReadiness, DrillLine, Rung};

@@ -307,6 +307,8 @@ impl App {
         if is_trusted {
             tasks.spawn(Arc::clone(&app).tend_habits(stop.clone()));
             tasks.spawn(Arc::clone(&app).tend_backups(stop.clone()));
+            tasks.spawn(Arc::clone(&app).tend_schedule(stop.clone()));
+            tasks.spawn(Arc::clone(&app).tend_watches(stop.clone()));
         }
         app
     }

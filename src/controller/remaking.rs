@@ -4,6 +4,8 @@
 //! What is missing is looked for before anything begins, so that a refusal changes nothing. What
 //! fails is put back: the color is cleared, the record of a former release stays as it was.
 
+mod scheduled;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

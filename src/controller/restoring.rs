@@ -12,6 +12,7 @@ mod exchange;
 mod handing;
 mod opening;
 mod planning;
+mod watching;
 
 use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side, Source};
 use cutover_model::{
@@ -380,18 +381,21 @@ impl App {
     /// The hands on this app's database, for one operation.
     pub(super) async fn database(&self, operation: OperationId) -> Result<Database, Stop> {
         let settings = self.settings();
-        let (Some(stack), Some(database)) = (&settings.stack, &settings.database) else {
+        let Some(database) = &settings.database else {
             let why = "no database is configured: [apps.NAME.database] in cutover.toml";
             return Err(Stop::Refused(why.to_owned()));
         };
-        let project = self.project_of_shared(stack).await;
+        let project = match &settings.stack {
+            Some(stack) => self.project_of_shared(stack).await,
+            None => None,
+        };
         if let Some(why) = &self.shared.key_lost {
             return Err(Stop::Refused(format!("what is ours in the database is not known: {why}")));
         }
         let installation = installation(self.shared.key.expose(), &self.name)?;
         let epoch = self.shared.journal.epoch().0;
         let us = Us { installation, epoch, project };
-        Ok(Database::open(stack, database, us, operation).await?)
+        Ok(Database::open(settings.stack.as_ref(), database, us, operation).await?)
     }
 }
 

@@ -26,7 +26,7 @@ pub mod verify;
 
 pub use archive::{Owners, Sealed};
 pub use claims::Whose;
-pub use connect::{Located, Lookup, Password, Reach, Server, Session};
+pub use connect::{Located, Lookup, Password, Reach, Server, Session, Tls};
 pub use contents::{Contents, Snapshot};
 pub use error::{Again, DbError, Fault};
 pub use facts::{DatabaseFacts, RoleFacts, ServerFacts, SessionSeen};

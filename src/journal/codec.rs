@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{NewFact, Replay, Snapshot, StoredFact};
 
 /// The kinds and versions that this program writes. A kind is added here when the model gets it.
-const KNOWN: [(&str, u32); 33] = [
+const KNOWN: [(&str, u32); 36] = [
     ("app_defined", 1),
     ("operation_started", 1),
     ("operation_ended", 1),
@@ -39,6 +39,9 @@ const KNOWN: [(&str, u32); 33] = [
     ("restore_resumed", 1),
     ("aside_kept", 1),
     ("aside_gone", 1),
+    ("restore_watched", 1),
+    ("rollback_set", 1),
+    ("rollback_unset", 1),
     ("point_made", 1),
     ("point_gone", 1),
     ("migration_tried", 1),

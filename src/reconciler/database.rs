@@ -31,7 +31,7 @@ use crate::host::StackSettings;
 use crate::host::postgres::preflight::{self, UnknownSpace};
 use crate::host::postgres::verify::Question;
 use crate::host::postgres::{
-    Again, DbError, DbName, Installation, Kind, Made, Password, Reach, Server, Session, Whose,
+    Again, DbError, DbName, Installation, Kind, Made, Password, Reach, Server, Session, Tls, Whose,
     claims, facts,
 };
 
@@ -46,6 +46,8 @@ pub use swapping::{Counted, Ready, Tried};
 pub struct DatabaseSettings {
     /// Where its server is.
     pub place: Place,
+    /// How the way to it is encrypted.
+    pub tls: Tls,
     /// The database.
     pub name: DbName,
     /// The role.
@@ -58,6 +60,8 @@ pub struct DatabaseSettings {
     pub point: PointKind,
     /// How long requests may be held.
     pub max_hold: Duration,
+    /// How long restored data is watched; zero: not at all.
+    pub watch: Duration,
     /// Where backups lie.
     pub backups: PathBuf,
     /// When they are made, and how many are kept.
@@ -233,7 +237,8 @@ pub struct Us {
 #[derive(Debug, Clone)]
 pub struct Database {
     settings: DatabaseSettings,
-    stack: StackSettings,
+    /// `None`: its endpoints are fixed, and it has no containers that are known.
+    stack: Option<StackSettings>,
     server: Server,
     operation: OperationId,
     /// Which process this is: a later one has a higher number.
@@ -246,7 +251,7 @@ impl Database {
     /// # Errors
     /// [`Trouble`] when Docker cannot be asked, or the password cannot be read.
     pub async fn open(
-        stack: &StackSettings,
+        stack: Option<&StackSettings>,
         settings: &DatabaseSettings,
         us: Us,
         operation: OperationId,
@@ -254,6 +259,8 @@ impl Database {
         let reach = match &settings.place {
             Place::Host(host, port) => Reach::Host { host: host.clone(), port: *port },
             Place::Service(service, port) => {
+                let none = "a service of compose needs an app that is made from a compose file";
+                let stack = stack.ok_or_else(|| Trouble::Refused(none.to_owned()))?;
                 let docker = perform::docker(stack).await.map_err(Trouble::Away)?;
                 let unknown = "it is not known yet which compose project runs the database: adopt \
                                or deploy first";
@@ -268,12 +275,13 @@ impl Database {
         };
         let server = Server {
             reach,
+            tls: settings.tls.clone(),
             user: settings.user.clone(),
             password,
             maintenance: settings.maintenance.clone(),
             installation: us.installation,
         };
-        let (settings, stack, epoch) = (settings.clone(), stack.clone(), us.epoch);
+        let (settings, stack, epoch) = (settings.clone(), stack.cloned(), us.epoch);
         Ok(Self { settings, stack, server, operation, epoch })
     }
 

@@ -3,6 +3,7 @@
 mod archive;
 mod standby;
 mod swap;
+mod tls;
 
 use std::time::Duration;
 

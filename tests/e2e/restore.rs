@@ -6,6 +6,7 @@ mod fallen;
 pub(crate) mod kills;
 mod server;
 pub(crate) mod shop;
+mod watched;
 
 use shop::Shop;
 

@@ -165,3 +165,27 @@ fn splits(events: &str) -> (BTreeSet<u64>, BTreeSet<u64>) {
 fn last_weight(events: &str) -> Option<u64> {
     moves(events).iter().max_by_key(|fact| fact["number"].as_u64())?["after"]["weight"].as_u64()
 }
+
+#[test]
+fn a_kill_right_after_a_rollback_that_was_set_for_later_does_not_repeat_it() {
+    let mut apps = two_apps();
+    apps.cutover.stop();
+    apps.cutover.variable("CUTOVER_CRASH", Some("schedule.done"));
+    apps.cutover.serve();
+    apps.cutover.run(&["shift", "100%", "--app", "one"]).succeeded();
+    apps.cutover.run(&["rollback", "--at", "+3s", "--app", "one"]).succeeded();
+    eventually("it dies when it has rolled back", Duration::from_secs(30), || {
+        (apps.cutover.run(&["status"]).printed.code == 69).then_some(())
+    });
+    apps.cutover.kill();
+    apps.cutover.variable("CUTOVER_CRASH", None);
+    apps.cutover.serve();
+    assert_eq!(apps.color_of("one"), "one-blue");
+    let said = || apps.cutover.run(&["events", "-n", "100", "--app", "one"]).printed.stdout;
+    eventually("it is known to be done", Duration::from_secs(10), || {
+        said().contains("carries it out").then_some(())
+    });
+    let said = said();
+    assert_eq!(said.matches("rollback from r2 to r1").count(), 2, "set, and once done:\n{said}");
+    assert!(!said.contains("is not carried out"), "{said}");
+}

@@ -13,5 +13,6 @@ mod ports;
 mod proofs;
 mod reload;
 mod report;
+mod scheduled;
 mod tidy;
 mod untrusted;

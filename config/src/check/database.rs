@@ -5,17 +5,20 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::compose::{service, words};
-use super::{Surroundings, deadline};
-use crate::checked::{Backup, Database, DatabaseAt, Keep, SpaceCheck};
+use super::{Surroundings, deadline, duration};
+use crate::checked::{Backup, Database, DatabaseAt, DatabaseTls, Keep, SpaceCheck, TlsMode};
 use crate::problem::Sink;
 use crate::raw::{RawApp, RawBackup, RawDatabase, RawVariable};
 use crate::read::{At, Number};
-use crate::scalar::{FilePath, Hidden};
+use crate::scalar::{FilePath, Hidden, Span};
 use crate::secret::{Secret, SecretSource};
 use crate::tree::Place;
 
 /// Requests that are held for longer are given up by those who sent them.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
+/// How long restored data is watched, where nothing is said; and at most.
+const WATCH: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(24 * 3_600)];
 
 /// How long a copy of a backup may take, where nothing is said.
 const COPY: Duration = Duration::from_secs(3_600);
@@ -29,6 +32,7 @@ pub(super) fn check(
 ) -> Option<Database> {
     let (place, raw) = (&at.place, &at.value);
     let where_at = server(at, app, sink);
+    let tls = tls(raw, around, sink);
     let name = name(place, "name", raw.name.as_ref(), "add `name`, the name of the database", sink);
     let user = name_of_role(place, raw, sink);
     let maintenance = match &raw.maintenance {
@@ -53,17 +57,29 @@ pub(super) fn check(
         sink.wrong(&at.place, "requests cannot be held for longer than a minute")
             .hint("clients give up by then; the default is \"5s\"");
     }
+    let watch = watch(raw.watch.as_ref(), sink);
     Some(Database {
         at: where_at?,
+        tls,
         name: name?,
         user: user?,
         password,
         maintenance,
         restore_point: raw.restore_point.as_ref().map(|at| at.value).unwrap_or_default(),
         max_hold,
+        watch,
         space: raw.space.as_ref().map(|at| at.value).unwrap_or_default(),
         backup,
     })
+}
+
+fn watch(field: Option<&At<Span>>, sink: &mut Sink) -> Duration {
+    let watch = duration(field, WATCH[0]);
+    if let Some(at) = field.filter(|_| watch > WATCH[1]) {
+        sink.wrong(&at.place, "restored data is watched for a day at most")
+            .hint("the default is \"5m\"; a query that has to hold for ever belongs to a monitor");
+    }
+    watch
 }
 
 fn name_of_role(place: &Place, raw: &RawDatabase, sink: &mut Sink) -> Option<String> {
@@ -145,6 +161,31 @@ fn outside(host: &At<String>, port: u16, sink: &mut Sink) -> Option<DatabaseAt> 
         return None;
     }
     Some(DatabaseAt::Host { host: text.clone(), port })
+}
+
+/// A mode that proves something has the file to prove it by, and no other has one.
+fn tls(raw: &RawDatabase, around: &Surroundings, sink: &mut Sink) -> DatabaseTls {
+    let mode = raw.tls.as_ref().map(|at| at.value).unwrap_or_default();
+    let ca = raw.ca.as_ref().map(|at| (at, around.file(at, sink)));
+    match (mode, ca, &raw.tls) {
+        (TlsMode::VerifyCa, Some((_, ca)), _) => DatabaseTls::VerifyCa { ca },
+        (TlsMode::VerifyFull, Some((_, ca)), _) => DatabaseTls::VerifyFull { ca },
+        (TlsMode::VerifyCa | TlsMode::VerifyFull, None, Some(at)) => {
+            sink.wrong(&at.place, "nothing says which authority the certificate is signed by")
+                .hint(
+                    "add ca = \"certs/db-ca.pem\"; a public one: \
+                     ca = \"/etc/ssl/certs/ca-certificates.crt\"",
+                );
+            DatabaseTls::Disable
+        }
+        (_, Some((ca, _)), _) => {
+            sink.wrong(&ca.place, "`ca` proves nothing without a mode that looks at it")
+                .hint("add tls = \"verify-full\", or leave `ca` out");
+            DatabaseTls::Disable
+        }
+        (TlsMode::Require, None, _) => DatabaseTls::Require,
+        (_, None, _) => DatabaseTls::Disable,
+    }
 }
 
 fn password(

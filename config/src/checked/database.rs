@@ -20,6 +20,8 @@ pub struct Database {
     pub at: DatabaseAt,
     /// The database.
     pub name: String,
+    /// How the way to it is encrypted, and what its certificate has to prove.
+    pub tls: DatabaseTls,
     /// The role to connect as.
     pub user: String,
     /// Its password; `None`: none is sent.
@@ -30,6 +32,8 @@ pub struct Database {
     pub restore_point: RestorePoint,
     /// How long requests may be held while names are exchanged.
     pub max_hold: Duration,
+    /// How long restored data is watched; zero: not at all.
+    pub watch: Duration,
     /// Whether the free space of the server's disk has to be known.
     pub space: SpaceCheck,
     /// When it is backed up.
@@ -55,6 +59,44 @@ pub enum DatabaseAt {
         port: u16,
     },
 }
+
+/// How the way to a database server is encrypted: libpq's `sslmode`, without its modes that try.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseTls {
+    /// Nothing is encrypted.
+    #[default]
+    Disable,
+    /// Encrypted; whoever answers is taken for the server.
+    Require,
+    /// Encrypted; the certificate is signed by an authority of this file.
+    VerifyCa {
+        /// Certificates in PEM.
+        ca: PathBuf,
+    },
+    /// The same, and it names the host, or the service.
+    VerifyFull {
+        /// Certificates in PEM.
+        ca: PathBuf,
+    },
+}
+
+/// The words of [`DatabaseTls`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// See [`DatabaseTls::Disable`].
+    #[default]
+    Disable,
+    /// See [`DatabaseTls::Require`].
+    Require,
+    /// See [`DatabaseTls::VerifyCa`].
+    VerifyCa,
+    /// See [`DatabaseTls::VerifyFull`].
+    VerifyFull,
+}
+choice!(TlsMode, "a way to encrypt",
+    "disable" => Self::Disable, "require" => Self::Require, "verify-ca" => Self::VerifyCa,
+    "verify-full" => Self::VerifyFull);
 
 /// How a deploy makes its restore point.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::Words;
-use crate::checked::{HostName, RestorePoint, SpaceCheck, StatusRange};
+use crate::checked::{HostName, RestorePoint, SpaceCheck, StatusRange, TlsMode};
 use crate::problem::Sink;
 use crate::read::{Number, OneOrMany, Port, Read, section};
 use crate::scalar::{FilePath, Hidden, Span, Target};
@@ -20,6 +20,10 @@ section! {
         host: String,
         /// The port of `host`, or of `service` inside its container. Default: 5432.
         port: Port,
+        /// How the way to it is encrypted, in the words of libpq's `sslmode`. Default: disable.
+        tls: TlsMode,
+        /// The authorities that its certificate has to be signed by, in PEM.
+        ca: FilePath,
         /// The database.
         #[schemars(required)]
         name: String,
@@ -38,12 +42,13 @@ section! {
         restore_point: RestorePoint,
         /// How long requests may be held while names are exchanged. Default: 5s.
         max_hold: Span,
+        /// How long the checks are repeated after a restore; 0s: not at all. Default: 5m.
+        watch: Span,
         /// Whether the server's free disk space has to be known. Default: checked.
         space: SpaceCheck,
         /// When it is backed up.
         backup: RawBackup,
     }
-    not yet: tls;
 }
 
 section! {

@@ -268,6 +268,7 @@ fn data_that_never_had_a_migration_does_not_bring_it_back() {
             rows: 0,
             served: None,
             serves: ReleaseId(1),
+            watched: None,
         };
         [
             Fact::OperationStarted { operation, what, request: None },

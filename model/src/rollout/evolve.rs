@@ -104,8 +104,11 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         | Fact::RestoreResumed { .. }
         | Fact::AsideKept { .. }
         | Fact::AsideGone { .. }
+        | Fact::RestoreWatched { .. }
         | Fact::PointMade { .. }
         | Fact::PointGone { .. } => restore::evolve(state, happened)?,
+        Fact::RollbackSet { scheduled } => state.scheduled = Some((**scheduled).clone()),
+        Fact::RollbackUnset { .. } => state.scheduled = None,
         Fact::MigrationTried { .. }
         | Fact::MigrationBegun { .. }
         | Fact::MigrationDone { .. }

@@ -45,6 +45,36 @@ impl Rollback {
     }
 }
 
+/// `POST …/rollback/schedule`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackAt {
+    /// When; `None`: what was set is taken back.
+    pub at: Option<i64>,
+    /// What.
+    #[serde(default)]
+    pub rollback: Rollback,
+}
+
+/// A rollback that is set for later, or was until now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackSet {
+    /// `cutover.rollback-set/1`
+    pub schema: String,
+    /// The app.
+    pub app: AppName,
+    /// When it is carried out.
+    pub at: i64,
+    /// The release that gets the traffic.
+    pub to: ReleaseId,
+    /// The release that loses it.
+    pub from: ReleaseId,
+    /// Who set it.
+    pub by: String,
+    /// The daemon's clock.
+    pub now: i64,
+}
+
 /// What a rollback would do: the actions are those that a run performs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackPlan {

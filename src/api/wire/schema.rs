@@ -16,6 +16,8 @@ pub const EVENT: &str = "cutover.event/1";
 pub const PLAN: &str = "cutover.plan/1";
 /// [`super::RollbackPlan`].
 pub const ROLLBACK_PLAN: &str = "cutover.rollback-plan/1";
+/// [`super::RollbackSet`].
+pub const ROLLBACK_SET: &str = "cutover.rollback-set/1";
 /// [`super::RestorePlanned`].
 pub const RESTORE_PLAN: &str = "cutover.restore-plan/1";
 /// [`super::Databases`].

@@ -83,6 +83,7 @@ pub(in crate::cli) fn said(fact: &Fact) -> String {
             format!("maintenance: clients are sent away with 503, but for {served}")
         }
         Fact::GateOpened => "maintenance is over: clients are served".to_owned(),
+        Fact::RollbackSet { .. } | Fact::RollbackUnset { .. } => later(fact),
         Fact::Noted { text, .. } => format!("note: {text}"),
         Fact::RestorePlanned { .. }
         | Fact::RestoreReached { .. }
@@ -90,12 +91,26 @@ pub(in crate::cli) fn said(fact: &Fact) -> String {
         | Fact::RestoreResumed { .. }
         | Fact::AsideKept { .. }
         | Fact::AsideGone { .. }
+        | Fact::RestoreWatched { .. }
         | Fact::PointMade { .. }
         | Fact::PointGone { .. } => restored(fact),
         Fact::MigrationTried { .. }
         | Fact::MigrationBegun { .. }
         | Fact::MigrationDone { .. }
         | Fact::MigrationUndone { .. } => migrated(fact),
+    }
+}
+
+fn later(fact: &Fact) -> String {
+    match fact {
+        Fact::RollbackSet { scheduled } => format!(
+            "rollback from {} to {} is set for {}",
+            scheduled.from,
+            scheduled.to,
+            text::day(scheduled.at.0)
+        ),
+        Fact::RollbackUnset { why } => format!("no rollback is set any more: {why}"),
+        _ => String::new(),
     }
 }
 
@@ -141,6 +156,13 @@ fn restored(fact: &Fact) -> String {
             format!("\"{}\" is kept as \"{}\"", aside.database, aside.name)
         }
         Fact::AsideGone { operation } => format!("what {operation} put aside is gone"),
+        Fact::RestoreWatched { watched, .. } => match (watched.ended, watched.failed) {
+            (None, _) => format!("watched: fails: {}", watched.wrong.join("; ")),
+            (Some(_), None) => "watched to the end: nothing failed".to_owned(),
+            (Some(_), Some(at)) => {
+                format!("watched to the end: failed first at {}", text::clock(at.0))
+            }
+        },
         Fact::PointMade { point } => {
             format!("restore point before {} is \"{}\"", point.release, point.name)
         }

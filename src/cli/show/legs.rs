@@ -1,6 +1,10 @@
 //! The plan of a rollback that makes a stack, and what differs between two releases.
 
-use crate::api::wire::{EnvFileDiff, ReleasesDiff, RollbackPlan};
+use std::time::Duration;
+
+use super::Clock;
+use crate::api::wire::{EnvFileDiff, ReleasesDiff, RollbackPlan, RollbackSet};
+use crate::text;
 
 /// The plan, before anything happens.
 pub(in crate::cli) fn rollback_plan(plan: &RollbackPlan) -> String {
@@ -20,6 +24,28 @@ pub(in crate::cli) fn rollback_plan(plan: &RollbackPlan) -> String {
     lines.push(format!("Until traffic is there: {takes}."));
     lines.push("NOT rolled back: the database, volumes, and what was sent to others.".to_owned());
     lines.join("\n")
+}
+
+/// A rollback that is set for later.
+pub(in crate::cli) fn rollback_set(set: &RollbackSet, clock: &Clock) -> String {
+    let RollbackSet { to, from, at, now, .. } = set;
+    let millis = u64::try_from(at - now).unwrap_or(0);
+    let in_ = text::duration(Duration::from_millis(millis));
+    format!(
+        "{to} gets all traffic at {}, in {in_}, in the place of {from}. Nothing has changed yet.\n\
+         It holds over restarts, and is over if {from} has no traffic any more by then.\n\
+         Take it back:  cutover rollback --at never",
+        clock.near(*at, *now)
+    )
+}
+
+/// One that was, until now.
+pub(in crate::cli) fn rollback_taken_back(set: &RollbackSet, clock: &Clock) -> String {
+    let RollbackSet { to, from, at, now, .. } = set;
+    let at = clock.near(*at, *now);
+    format!(
+        "Taken back: {to} does not get the traffic of {from} at {at}. Nothing else has changed."
+    )
 }
 
 /// What differs between two releases.

@@ -1,14 +1,18 @@
 //! `cutover rollback`: all traffic back, now. No question, no reason, before traffic has moved.
 
+mod at;
+
 use cutover_model::ReleaseId;
 
 use super::{legs, restore};
-use crate::api::wire;
+use crate::api::wire::{self, ProblemKind};
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::follow::{Wait, carry_out};
 use crate::cli::offline;
 use crate::cli::session::Session;
+use crate::cli::show;
+use crate::client::{Client, ClientError};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -29,6 +33,7 @@ Examples:
   cutover rollback --drop-in-flight      the bad release's open requests are cut, not finished
   cutover rollback --database --dry-run      what the data would cost; changes nothing
   cutover rollback --database                traffic, then the data; asks before it loses a row
+  cutover rollback --at 03:00            the same rollback, at night; --at never takes it back
   sudo cutover rollback --offline  when no daemon answers")]
 pub struct Args {
     /// To this release
@@ -40,6 +45,11 @@ pub struct Args {
     /// Cut the open requests of the release that loses the traffic, instead of letting them finish
     #[arg(long, conflicts_with = "offline")]
     drop_in_flight: bool,
+    /// Not now but then: 03:00, "tomorrow 03:00", +2h, 2026-11-27T03:00:00+08:00; or never
+    #[arg(long, value_name = "TIME", value_parser = at::parse, conflicts_with_all = [
+        "only", "rebuild", "database", "offline", "detach",
+    ])]
+    at: Option<at::At>,
     /// The parts
     #[command(flatten)]
     parts: legs::Args,
@@ -93,5 +103,38 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     if args.dry_run {
         return legs::plan(session, &client, &body).await;
     }
+    if let Some(at) = args.at {
+        return schedule(session, &client, at, body).await;
+    }
     carry_out(session, &client, "rollback", &body, Wait::from(args.detach)).await
+}
+
+/// Sets it for later, or takes back what was set.
+async fn schedule(
+    session: &Session,
+    client: &Client,
+    at: at::At,
+    rollback: wire::Rollback,
+) -> Result<Exit, CliError> {
+    let at = match at {
+        at::At::Time(millis) => Some(millis),
+        at::At::Never => None,
+    };
+    let body = wire::RollbackAt { at, rollback };
+    let path = session.path("rollback/schedule");
+    match client.post::<wire::RollbackSet>(&path, &body).await {
+        Ok(set) => {
+            session.out.value(&set);
+            session.out.text(&match at {
+                Some(_) => show::rollback_set(&set, &session.clock),
+                None => show::rollback_taken_back(&set, &session.clock),
+            });
+        }
+        Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => {
+            session.out.value(&problem);
+            session.out.text(&show::nothing_to_do(&problem));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Exit::Done)
 }

@@ -69,6 +69,7 @@ impl App {
                  it first",
                 text::clock(aside.map_or(0, |aside| aside.since.0))
             ),
+            self.watch_text(),
             format!(
                 "lost rows   cutover db export {operation} --csv      for the people who enter \
                  them again"
@@ -78,7 +79,8 @@ impl App {
                  it is kept"
             ),
         ];
-        lines.join("\n")
+        let lines = lines.into_iter().filter(|line| !line.is_empty());
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// How a restore that did not reach its end is left.

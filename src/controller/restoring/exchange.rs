@@ -226,6 +226,7 @@ impl App {
             rows,
             served: plan.from,
             serves: plan.to,
+            watched: None,
         };
         let kept = Fact::AsideKept { operation, aside: Box::new(aside) };
         self.note(&Actor::daemon(), vec![kept]);

@@ -105,6 +105,13 @@ impl App {
     /// # Errors
     /// Why it cannot be done, with what to do.
     pub async fn plan_restore(&self, request: RestoreRequest) -> Result<Planned, Failure> {
+        let settings = self.settings();
+        if settings.stack.is_none() && settings.database.is_some() {
+            let why = "what runs on fixed endpoints cannot be stopped from here, and could write \
+                       into the restored data; beside the live database a backup can be restored: \
+                       cutover backup restore ID --aside";
+            return Err(Failure::Impossible(why.to_owned()));
+        }
         let planned = Box::pin(self.plan_inner(request)).await.map_err(failure)?;
         let shown = Shown {
             token: planned.token.clone(),

@@ -38,7 +38,7 @@ impl App {
     }
 
     /// Both, and what could not be asked at all.
-    async fn prove(&self, color: Color) -> (Proved, Vec<String>) {
+    pub(in crate::controller) async fn prove(&self, color: Color) -> (Proved, Vec<String>) {
         let (smoke, integrity) = tokio::join!(self.smoke_now(color), self.integrity_now());
         let mut troubles = Vec::new();
         if let Err(why) = &smoke {

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::host::postgres::preflight::UnknownSpace;
 use crate::host::postgres::verify::Question;
-use crate::host::postgres::{DbName, Password};
+use crate::host::postgres::{DbName, Password, Tls};
 use crate::reconciler::database::{DatabaseSettings, PasswordSource, Place, PointKind, Schedule};
 
 /// The settings; `None`: the app has no database, or one whose name the check would have refused.
@@ -22,6 +22,12 @@ pub(super) fn database(
         config::DatabaseAt::Service { service, port } => Place::Service(service.clone(), *port),
         config::DatabaseAt::Host { host, port } => Place::Host(host.clone(), *port),
     };
+    let tls = match from.tls.clone() {
+        config::DatabaseTls::Disable => Tls::Disable,
+        config::DatabaseTls::Require => Tls::Require,
+        config::DatabaseTls::VerifyCa { ca } => Tls::VerifyCa(ca),
+        config::DatabaseTls::VerifyFull { ca } => Tls::VerifyFull(ca),
+    };
     let point = match from.restore_point {
         config::RestorePoint::Copy => PointKind::Copy,
         config::RestorePoint::Clone => PointKind::Clone,
@@ -31,12 +37,14 @@ pub(super) fn database(
     let backup = from.backup.as_ref();
     Some(DatabaseSettings {
         place,
+        tls,
         name: DbName::new(from.name.as_str()).ok()?,
         user: from.user.clone(),
         password: from.password.as_ref().map(password),
         maintenance: DbName::new(from.maintenance.as_str()).ok()?,
         point,
         max_hold: from.max_hold,
+        watch: from.watch,
         backups: backup.and_then(|backup| backup.path.clone()).unwrap_or(home),
         schedule: backup.map(|backup| Schedule {
             cron: backup.schedule.clone(),

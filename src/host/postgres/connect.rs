@@ -8,6 +8,8 @@
 //! INVARIANT: every session carries the installation and the operation in its `application_name`,
 //! by which [`super::recover`] ends what a killed process left.
 
+mod tls;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,16 +17,21 @@ use std::time::Duration;
 
 use cutover_model::{OperationId, ServiceName};
 use futures_util::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, RowStream, SimpleQueryMessage};
+use tokio_postgres::{
+    Client, Config, Connection, NoTls, Row, RowStream, SimpleQueryMessage, config::SslMode,
+};
 
 use super::error::{DbError, causes};
 use super::names::{DbName, Installation};
 use crate::host::docker::{Container, Docker, Filter};
 use crate::host::endpoint::{self, Proof};
 use crate::host::redact::Secrets;
+
+pub use tls::Tls;
 
 /// How long a connection may take, with the login.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -83,6 +90,8 @@ pub enum Reach {
 pub struct Server {
     /// Where it is.
     pub reach: Reach,
+    /// How the way to it is encrypted.
+    pub tls: Tls,
     /// The role.
     pub user: String,
     /// Its password; `None`: none is sent.
@@ -195,7 +204,8 @@ impl Server {
             Lookup::AsSetUp => "",
         };
         config
-            .host(&located.host)
+            .host(self.tls_name())
+            .ssl_mode(SslMode::Disable)
             .port(located.port)
             .user(&self.user)
             .dbname(database.as_str())
@@ -210,26 +220,32 @@ impl Server {
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(3))
             .keepalives_retries(3);
+        if let (Some(_), Ok(address)) = (&located.container, located.host.parse()) {
+            config.hostaddr(address);
+        }
         if let Some(password) = &self.password {
             config.password(password.expose());
         }
+        let encryption = self.encryption()?;
+        let begun = async {
+            match encryption {
+                None => config.connect(NoTls).await.map(|(client, rest)| (client, kept(rest))),
+                Some(encryption) => {
+                    let pair = config.ssl_mode(SslMode::Require).connect(encryption).await;
+                    pair.map(|(client, rest)| (client, kept(rest)))
+                }
+            }
+        };
         let what = format!("connecting to \"{database}\"");
         // The connect timeout ends with the TCP connection; the login gets one, too.
-        let (client, connection) =
-            match tokio::time::timeout(CONNECT + GRACE, config.connect(NoTls)).await {
-                Ok(Ok(pair)) => pair,
-                Ok(Err(error)) => return Err(self.refused(&what, &error)),
-                Err(_) => {
-                    let reason = format!("no answer within {:?}", CONNECT + GRACE);
-                    return Err(DbError::Unreachable { server: self.label(), reason });
-                }
-            };
-        // Owned by the session: it ends when the client is dropped, or is aborted with it.
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %causes(&error), "a session with PostgreSQL ended");
+        let (client, task) = match tokio::time::timeout(CONNECT + GRACE, begun).await {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(error)) => return Err(self.refused(&what, &error)),
+            Err(_) => {
+                let reason = format!("no answer within {:?}", CONNECT + GRACE);
+                return Err(DbError::Unreachable { server: self.label(), reason });
             }
-        });
+        };
         Ok(Session {
             client,
             task,
@@ -245,6 +261,9 @@ impl Server {
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             SqlState::INSUFFICIENT_PRIVILEGE,
         ];
+        if let Some(error) = self.distrust(error) {
+            return error;
+        }
         match error.code() {
             Some(code) if let_in.contains(code) => DbError::NotLetIn {
                 server: self.label(),
@@ -260,6 +279,19 @@ impl Server {
             }
         }
     }
+}
+
+/// Owned by the session: it ends when the client is dropped, or is aborted with it.
+fn kept<S, T>(connection: Connection<S, T>) -> JoinHandle<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %causes(&error), "a session with PostgreSQL ended");
+        }
+    })
 }
 
 /// The address of a container, once nothing speaks against it still being the container's.

@@ -33,6 +33,14 @@ pub enum DbError {
         /// Its words.
         reason: String,
     },
+    /// It is not proved to be the server that was asked for, or nothing can be encrypted.
+    #[error("{server} is not connected to: {reason}")]
+    NotTrusted {
+        /// The server.
+        server: String,
+        /// Why, and the remedy.
+        reason: String,
+    },
     /// The server is starting, stopping, or ended the session (57P01 to 57P03).
     #[error("{what}: the server ended the session or is not ready: {text}")]
     Ended {
@@ -246,9 +254,10 @@ impl DbError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NotLetIn { .. } | Self::NotPermitted { .. } | Self::Preflight { .. } => {
-                Fault::Operator
-            }
+            Self::NotLetIn { .. }
+            | Self::NotTrusted { .. }
+            | Self::NotPermitted { .. }
+            | Self::Preflight { .. } => Fault::Operator,
             Self::Docker(_) | Self::Process(_) | Self::File { .. } | Self::Archive { .. } => {
                 Fault::Host
             }

@@ -11,12 +11,16 @@ use crate::text;
 
 impl Database {
     async fn containers(&self, project: &str) -> Result<(Docker, Vec<Container>), Trouble> {
-        let docker = perform::docker(&self.stack).await.map_err(Trouble::Away)?;
+        let Some(stack) = &self.stack else {
+            let why = "what runs on fixed endpoints cannot be stopped from here";
+            return Err(Trouble::Refused(why.to_owned()));
+        };
+        let docker = perform::docker(stack).await.map_err(Trouble::Away)?;
         let found = docker.containers(&Filter::project(project)).await;
         let mut found = found.map_err(|error| Trouble::Away(error.to_string()))?;
         // An adopted release lies in the operator's own project, beside what both colors share.
         let shared = |container: &Container| {
-            self.stack.shared.iter().any(|shared| container.service() == Some(shared.as_str()))
+            stack.shared.iter().any(|shared| container.service() == Some(shared.as_str()))
         };
         found.retain(|container| !shared(container));
         Ok((docker, found))

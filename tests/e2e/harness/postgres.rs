@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cutover::host::Docker;
-use cutover::host::postgres::{DbName, Installation, Password, Reach, Server};
+use cutover::host::postgres::{DbName, Installation, Password, Reach, Server, Tls};
 use cutover_model::{OperationId, ServiceName};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -68,6 +68,7 @@ impl Pg {
                 service: ServiceName::new("postgres").expect("a name"),
                 port: 5432,
             },
+            tls: Tls::Disable,
             user: user.to_owned(),
             password: Some(Password::new(password)),
             maintenance: name("postgres"),

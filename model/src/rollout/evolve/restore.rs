@@ -46,6 +46,12 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Il
             }
             state.asides.remove(operation);
         }
+        Fact::RestoreWatched { operation, watched } => {
+            // What was put aside may be gone by then: nobody asks any more.
+            if let Some(aside) = state.asides.get_mut(operation) {
+                aside.watched = Some((**watched).clone());
+            }
+        }
         Fact::PointMade { point } => {
             state.points_let_go.remove(&point.release);
             if let Some(served) = state.serving() {

@@ -83,6 +83,7 @@ fn environment(
         ("PGPASSFILE".to_owned(), "/dev/null".to_owned()),
         ("LC_MESSAGES".to_owned(), "C".to_owned()),
     ];
+    env.extend(server.tls.environment(located.container.is_some()));
     if let Some(password) = &server.password {
         env.push(("PGPASSWORD".to_owned(), password.expose().to_owned()));
     }
