@@ -3,7 +3,7 @@
 
 mod imports;
 mod kills;
-mod yard;
+pub(crate) mod yard;
 
 use std::time::Duration;
 

@@ -8,10 +8,10 @@ use crate::harness::engine;
 use crate::restore::shop::Shop;
 
 /// A disk of 2 MiB in the place of a folder; the folder is back when it is dropped.
-pub(super) struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    pub(super) fn over(folder: PathBuf) -> Self {
+    pub(crate) fn over(folder: PathBuf) -> Self {
         let path = folder.display().to_string();
         let words = ["-t", "tmpfs", "-o", "size=2m,mode=0700", "cutover-test", &path];
         engine::run("mount", &words, Path::new("/")).succeeded();
@@ -26,7 +26,7 @@ impl Drop for SmallDisk {
 }
 
 /// What a test of backups sees of a shop.
-pub(super) trait Yard {
+pub(crate) trait Yard {
     fn folder(&self) -> PathBuf;
     fn listed(&self) -> Vec<Value>;
     fn ids(&self) -> Vec<String>;
@@ -84,7 +84,7 @@ impl Yard for Shop {
 }
 
 /// Makes a key of `age` and gives its public half.
-pub(super) fn new_key(path: &Path) -> String {
+pub(crate) fn new_key(path: &Path) -> String {
     let folder = path.parent().expect("a folder");
     let file = path.display().to_string();
     engine::run("age-keygen", &["-o", &file], folder).succeeded();
