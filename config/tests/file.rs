@@ -99,9 +99,9 @@ fn a_folder_of_backups_belongs_to_one_app() {
     };
     let backup = |path: &str| format!("backup = {{ schedule = \"0 3 * * *\", path = \"{path}\" }}");
     for (one, two, line) in [
-        (backup("kept"), backup("/srv/shop/kept/"), 18),
+        (backup("kept"), backup("/srv/shop/kept/"), 21),
         // The folder that an app has where it says nothing.
-        (String::new(), backup("/var/lib/cutover/backups/one"), 18),
+        (String::new(), backup("/var/lib/cutover/backups/one"), 21),
     ] {
         let text = refused(&apps(&one, &two));
         assert!(text.contains("is the folder of another app's backups"), "{text}");
