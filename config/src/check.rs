@@ -26,6 +26,9 @@ mod rollout;
 mod routes;
 mod tcp;
 
+/// Where the state is kept, where nothing is said.
+const STATE: &str = "/var/lib/cutover";
+
 /// What the text does not say: where it stands, and what the service manager handed over.
 pub(crate) struct Surroundings {
     /// Relative paths start here.
@@ -67,7 +70,7 @@ pub(crate) fn check(raw: &RawConfig, around: &Surroundings, sink: &mut Sink) -> 
         proxy,
         tls: raw.tls.as_ref().map(|at| tls(at, around, sink)).unwrap_or_default(),
         admin,
-        state: State { path: around.path(state, "/var/lib/cutover") },
+        state: State { path: around.path(state, STATE) },
         apps,
     }
 }

@@ -85,6 +85,34 @@ fn ports_by_connection_lead_somewhere_and_overlap_nothing() {
 }
 
 #[test]
+fn a_folder_of_backups_belongs_to_one_app() {
+    let apps = |one: &str, two: &str| {
+        let app = |name: &str, more: &str| {
+            format!(
+                "[apps.{name}]\nendpoints.blue = {{ web = [\"127.0.0.1:9001\"] }}\n\
+                 routes = [{{ service = \"web\", path = \"/{name}\" }}]\nprobe.path = \"/{name}\"\n\
+                 [apps.{name}.database]\nhost = \"db\"\nname = \"{name}\"\nuser = \"u\"\n{more}\n"
+            )
+        };
+        let listen = "version = 1\n[[listen]]\naddress = \"127.0.0.1:8080\"";
+        format!("{listen}\n{}{}", app("one", one), app("two", two))
+    };
+    let backup = |path: &str| format!("backup = {{ schedule = \"0 3 * * *\", path = \"{path}\" }}");
+    for (one, two, line) in [
+        (backup("kept"), backup("/srv/shop/kept/"), 21),
+        // The folder that an app has where it says nothing.
+        (String::new(), backup("/var/lib/cutover/backups/one"), 21),
+    ] {
+        let text = refused(&apps(&one, &two));
+        assert!(text.contains("is the folder of another app's backups"), "{text}");
+        assert!(text.contains(&format!("cutover.toml:{line}:")), "{text}");
+        assert!(text.contains("that app"), "both places are said: {text}");
+    }
+    assert!(parse(&apps(&backup("kept/one"), &backup("kept/two")), &[]).is_ok());
+    assert!(parse(&apps("", ""), &[]).is_ok());
+}
+
+#[test]
 fn the_path_of_a_balancer_is_a_path() {
     let (config, _) = parse(&with("[proxy]\nbalancer_path = \"/balancer\""), &[]).unwrap();
     assert_eq!(config.proxy.balancer_path.as_deref(), Some("/balancer"));

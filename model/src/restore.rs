@@ -295,7 +295,10 @@ pub enum Strange {
         database: String,
     },
     /// A name that this operation wants is taken by something that is not its own.
-    #[error("there is a database \"{name}\" that this operation did not make ({whose})")]
+    #[error(
+        "there is a database \"{name}\" that this operation did not make ({whose}): rename or drop \
+         it yourself if nobody needs it; it is not touched"
+    )]
     Foreign {
         /// Its name.
         name: String,

@@ -45,6 +45,9 @@ pub enum Upkeep {
         path: String,
         /// The moment whose data it has, as far as that is known.
         data_of: Millis,
+        /// Which file that was when its rights were looked at; `None`: an older record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
     },
     /// Restore a backup into a database beside the live one, and leave it there.
     Aside {

@@ -47,6 +47,7 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         remarks: status::remarks(&answer.state, answer.operation),
         cuts_only: matches!(answer.effects.as_slice(), [Effect::Drain { .. }]),
         has_database: app.settings().database.is_some(),
+        rollback: Some(status::rollback(app, &answer.state)),
     })
     .into_response()
 }

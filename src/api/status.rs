@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cutover_model::{
-    AppKind, AppState, ByColor, Color, LineLevel, OperationId, ReleaseId, ReleaseState,
+    AppKind, AppState, ByColor, Color, LineLevel, Millis, OperationId, ReleaseId, ReleaseState,
     ServiceName, Weight,
 };
 
@@ -120,13 +120,9 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
         since: state.last_move.map(|moved| moved.at.0),
         maintenance: state.maintenance.as_ref().map(super::maintenance::of),
         why,
-        rollback: match app.untrusted() {
-            Some(_) => by_color(&state),
-            None => readiness(&state, &app.drift().lost),
-        },
+        rollback: rollback(app, &state),
         data: ladder::data(&state, backups),
-        backup: backups
-            .map(|listed| ladder::newest(&state, listed, app.next_backup(desk.started_at))),
+        backup: backups.map(|listed| ladder::newest(&state, listed, due(desk, app))),
         next_weights: next_weights(&state),
         running: running(&state),
         last_move: state.last_move.map(|moved| wire::LastMove {
@@ -273,6 +269,20 @@ fn by_color(state: &AppState) -> wire::Readiness {
     let what = to.map_or_else(|| color.to_string(), |to| format!("{to} in {color}"));
     let text = format!("traffic: to {what}, by the last good table; nothing is started for it");
     wire::Readiness { to, label: String::new(), instant: true, text }
+}
+
+/// When the next backup is due, and who keeps it from being made, if it is by now.
+fn due(desk: &Desk, app: &App) -> (Option<Millis>, Option<OperationId>) {
+    let next = app.next_backup(desk.started_at);
+    (next, next.filter(|next| *next <= now()).and_then(|_| app.backup_waits()))
+}
+
+/// What a rollback would do now, by what is on record.
+pub fn rollback(app: &App, state: &AppState) -> wire::Readiness {
+    match app.untrusted() {
+        Some(_) => by_color(state),
+        None => readiness(state, &app.drift().lost),
+    }
 }
 
 fn readiness(state: &AppState, lost: &BTreeMap<ReleaseId, Vec<String>>) -> wire::Readiness {

@@ -238,6 +238,9 @@ pub struct Done {
     /// A database is configured: its data can be put back, too.
     #[serde(default)]
     pub has_database: bool,
+    /// What a rollback would do from here.
+    #[serde(default)]
+    pub rollback: Option<Readiness>,
 }
 
 /// A move of traffic that is in force.

@@ -36,6 +36,10 @@ pub(super) enum Kind {
 /// The end of every text about a command that changed nothing.
 const UNCHANGED: &str = ". NOTHING WAS CHANGED.";
 
+/// The same where traffic went back before the data was refused.
+pub(super) const ONLY_DATA: &str =
+    "The database is as it was; traffic went back before, and stays there.";
+
 /// The failure as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub(super) struct FailureLine<'a> {
@@ -61,15 +65,6 @@ impl CliError {
         self
     }
 
-    /// The same of a command that had moved traffic before: only the data was not touched.
-    pub(super) fn after_traffic(mut self) -> Self {
-        if let Some(said) = self.message.strip_suffix(UNCHANGED) {
-            let more = "NOTHING WAS CHANGED in the database; the traffic stays where it went.";
-            self.message = format!("{said}. {more}");
-        }
-        self
-    }
-
     fn tell_unit(&mut self, unit: &str) {
         let said = self.message.strip_suffix(UNCHANGED).unwrap_or(&self.message);
         self.message = format!("{said} ({unit}){UNCHANGED}");
@@ -80,6 +75,13 @@ impl CliError {
     pub fn way(mut self, command: impl Into<String>, what: impl Into<String>) -> Self {
         self.ways.push(Way { command: command.into(), what: what.into() });
         self
+    }
+
+    /// Traffic has moved before this came of the data: it is not said that nothing was changed.
+    pub(super) fn only_data_unchanged(&mut self) {
+        if let Some(said) = self.message.strip_suffix(UNCHANGED) {
+            self.message = format!("{said}. {ONLY_DATA}");
+        }
     }
 
     pub(super) fn line(&self) -> FailureLine<'_> {
@@ -136,5 +138,13 @@ mod tests {
             "no answer on its socket /run/cutover/cutover.sock: nobody listens \
              (cutover.service: failed, 03:06:58). NOTHING WAS CHANGED."
         );
+    }
+
+    #[test]
+    fn what_moved_traffic_does_not_say_that_nothing_was_changed() {
+        let mut error = CliError::new(Exit::Refused, "5 rows would be lost. NOTHING WAS CHANGED.");
+        error.only_data_unchanged();
+        assert!(!error.message.contains("NOTHING"), "{}", error.message);
+        assert!(error.message.ends_with("stays there."), "{}", error.message);
     }
 }

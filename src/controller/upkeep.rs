@@ -131,8 +131,9 @@ impl App {
                 self.restore_aside(operation, (backup, name), database).await
             }
             Upkeep::Drill { backup } => self.drill(operation, backup, database).await,
-            Upkeep::Import { path, data_of } => {
-                self.import(operation, (path, *data_of), database).await
+            Upkeep::Import { path, data_of, identity } => {
+                let file = (path.as_str(), identity.as_deref());
+                self.import(operation, file, *data_of, database).await
             }
             Upkeep::Prune { .. } | Upkeep::Retire { .. } => Ok(()),
         }

@@ -176,6 +176,15 @@ pub struct Broken {
     pub why: String,
 }
 
+impl Broken {
+    /// The id that its folder has, where it is named like a backup.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        let name = self.folder.file_name()?.to_str()?;
+        is_id(name).then(|| name.to_owned())
+    }
+}
+
 /// What a folder of backups has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
@@ -309,7 +318,7 @@ pub async fn list(home: &Path) -> Result<Listed, FilesError> {
             }
             match read_manifest(&folder) {
                 Ok(manifest) if manifest.id == name => {
-                    listed.backups.push(Backup { folder, manifest });
+                    listed.backups.push(look(Backup { folder, manifest }));
                 }
                 Ok(manifest) => {
                     let why = format!("its manifest says {}", manifest.id);
@@ -324,14 +333,32 @@ pub async fn list(home: &Path) -> Result<Listed, FilesError> {
     .await
 }
 
+fn is_id(text: &str) -> bool {
+    text.strip_prefix("b-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What is seen of an archive without reading it: that it is gone, or not as long as it was.
+fn look(mut backup: Backup) -> Backup {
+    let wanted = backup.manifest.bytes;
+    let why = match std::fs::metadata(backup.archive()) {
+        Ok(found) if found.len() == wanted => return backup,
+        Ok(found) => format!("it has {} bytes, and had {wanted} when it was made", found.len()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "archive missing".to_owned(),
+        // Nothing is known against it.
+        Err(_) => return backup,
+    };
+    let at = Millis(jiff::Timestamp::now().as_millisecond());
+    backup.manifest.damaged = Some((at, why));
+    backup
+}
+
 /// One of them.
 ///
 /// # Errors
 /// [`FilesError::Absent`] when there is none of this id.
 pub async fn find(home: &Path, id: &str) -> Result<Backup, FilesError> {
-    let is_plain = id.strip_prefix("b-").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
     let path = home.join(id);
-    if !is_plain {
+    if !is_id(id) {
         let reason = "a backup's id looks like b-118".to_owned();
         return Err(FilesError::Refused { path: PathBuf::from(id), reason });
     }

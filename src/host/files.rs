@@ -20,6 +20,7 @@ use super::compose::{ColoredStack, FileCopy, Generated, Required};
 use super::redact::Secrets;
 
 pub mod down;
+pub mod given;
 mod told;
 
 pub use told::{Variable, environments, variables};

@@ -17,7 +17,7 @@ mod undoing;
 mod upkeep;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +163,19 @@ pub enum Trouble {
     /// It failed.
     #[error("{0}")]
     Failed(String),
+}
+
+impl Trouble {
+    /// The same of a file that was read by another path than its own.
+    #[must_use]
+    pub fn about(self, reading: &Path, path: &str) -> Self {
+        let reading = reading.display().to_string();
+        match self {
+            Self::Refused(why) => Self::Refused(why.replace(&reading, path)),
+            Self::Away(why) => Self::Away(why.replace(&reading, path)),
+            Self::Failed(why) => Self::Failed(why.replace(&reading, path)),
+        }
+    }
 }
 
 impl From<DbError> for Trouble {
@@ -321,6 +334,13 @@ impl Database {
             let name = &self.settings.name;
             return Err(Trouble::Refused(format!("there is no database \"{name}\"")));
         };
+        if !live.allows {
+            return Err(Trouble::Refused(format!(
+                "\"{}\" does not take connections: find out who closed it; ALTER DATABASE ... \
+                 ALLOW_CONNECTIONS true opens it",
+                live.name
+            )));
+        }
         Ok(LiveFacts {
             name: live.name.into(),
             system: server.system_identifier,

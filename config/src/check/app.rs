@@ -51,6 +51,7 @@ pub(super) fn check_all(
     }
     routes::refuse_twins(named, sink);
     tcp::refuse_twins(raw, listeners, admin, sink);
+    database::refuse_twins(raw, around, sink);
     apps
 }
 

@@ -5,10 +5,10 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::compose::{service, words};
-use super::{Surroundings, deadline, duration};
+use super::{STATE, Surroundings, deadline, duration};
 use crate::checked::{Backup, Database, DatabaseAt, DatabaseTls, Keep, SpaceCheck, TlsMode};
 use crate::problem::Sink;
-use crate::raw::{RawApp, RawBackup, RawDatabase, RawVariable};
+use crate::raw::{RawApp, RawBackup, RawConfig, RawDatabase, RawVariable};
 use crate::read::{At, Number};
 use crate::scalar::{FilePath, Hidden, Span};
 use crate::secret::{Secret, SecretSource};
@@ -280,6 +280,31 @@ fn backup(at: &At<RawBackup>, around: &Surroundings, sink: &mut Sink) -> Option<
         copy: copy.map(|(_, words)| words).unwrap_or_default(),
         copy_timeout: deadline(raw.copy_timeout.as_ref(), COPY, sink),
     })
+}
+
+/// Ids of backups are counted in their folder, and each app lets old ones go by its own rule: a
+/// folder belongs to one app.
+pub(super) fn refuse_twins(raw: &RawConfig, around: &Surroundings, sink: &mut Sink) {
+    let state = raw.state.as_ref().and_then(|at| at.value.path.as_ref());
+    let home = around.path(state, STATE).join("backups");
+    let mut taken: Vec<(&Place, PathBuf)> = Vec::new();
+    for app in raw.apps.iter().flat_map(|at| &at.value.0) {
+        let Some(database) = &app.item.value.database else { continue };
+        let path = database.value.backup.as_ref().and_then(|at| at.value.path.as_ref());
+        let (place, folder) = match path {
+            Some(path) => (&path.place, path.value.within(&around.folder)),
+            None => (&database.place, home.join(&app.name.value)),
+        };
+        if let Some((other, _)) = taken.iter().find(|(_, other)| *other == folder) {
+            sink.wrong(
+                place,
+                format!("{} is the folder of another app's backups", folder.display()),
+            )
+            .also(other, "that app")
+            .hint("give each app a folder of its own as `backup.path`");
+        }
+        taken.push((place, folder));
+    }
 }
 
 /// Five fields that mean some moment; an error says why they do not.

@@ -1,7 +1,7 @@
 //! Backups over the wire: what is kept, and the work on it. Each change answers as soon as it is
 //! recorded; its lines are followed like those of any operation.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::HeaderMap;
@@ -13,8 +13,9 @@ use cutover_model::{Millis, Occasion, Upkeep};
 use super::super::peer::Peer;
 use super::super::wire::{self, ProblemKind};
 use super::super::{Body, Desk, Nothing, actor, answers, find, problem, request_id};
-use crate::controller::{Answer, Failure, Going};
-use crate::host::backups::{Backup, Form};
+use crate::controller::{Answer, App, Failure, Going};
+use crate::host::backups::{Backup, Broken, Form};
+use crate::host::files::given::{Asker, Given};
 
 /// The routes below an app.
 pub(super) fn routes() -> Router<Desk> {
@@ -73,15 +74,24 @@ async fn list(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
 }
 
 /// The answer to work that was begun, or why it was not.
-pub(super) fn begun(
-    desk: &Desk,
-    app: &std::sync::Arc<crate::controller::App>,
-    done: Result<Answer, Failure>,
-) -> Response {
+pub(super) fn begun(desk: &Desk, app: &Arc<App>, done: Result<Answer, Failure>) -> Response {
     match done {
         Ok(answer) => answers::done(desk, app, answer),
         Err(failure) => answers::failed(&failure),
     }
+}
+
+/// Begins work for whoever asks, unless it is not to be.
+async fn begin(
+    (desk, app): (&Desk, &Arc<App>),
+    upkeep: Result<Upkeep, Failure>,
+    (peer, headers): (&Peer, &HeaderMap),
+) -> Response {
+    let done = match upkeep {
+        Ok(upkeep) => app.begin_upkeep(upkeep, actor(desk, peer), request_id(headers)).await,
+        Err(failure) => Err(failure),
+    };
+    begun(desk, app, done)
 }
 
 async fn create(
@@ -96,7 +106,7 @@ async fn create(
         Err(answer) => return answer,
     };
     let upkeep = Upkeep::BackUp { occasion: Occasion::Asked };
-    begun(&desk, app, app.begin_upkeep(upkeep, actor(&desk, &peer), request_id(&headers)).await)
+    begin((&desk, app), Ok(upkeep), (&peer, &headers)).await
 }
 
 async fn verify(
@@ -112,17 +122,14 @@ async fn verify(
     };
     let ids = match body.backup {
         Some(id) => app.meant(&id).await.map(|id| vec![id]),
-        None => app
-            .listed_backups()
-            .await
-            .map(|listed| listed.backups.iter().map(|backup| backup.id().to_owned()).collect()),
+        None => app.listed_backups().await.map(|listed| {
+            let whole = listed.backups.iter().map(|backup| backup.id().to_owned());
+            // What is named like a backup and is none is not passed over.
+            whole.chain(listed.broken.iter().filter_map(Broken::id)).collect()
+        }),
     };
-    let ids = match ids {
-        Ok(ids) => ids,
-        Err(failure) => return answers::failed(&failure),
-    };
-    let upkeep = Upkeep::Verify { ids };
-    begun(&desk, app, app.begin_upkeep(upkeep, actor(&desk, &peer), request_id(&headers)).await)
+    let upkeep = ids.map(|ids| Upkeep::Verify { ids });
+    begin((&desk, app), upkeep, (&peer, &headers)).await
 }
 
 async fn prunable(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
@@ -191,26 +198,8 @@ async fn drill(
         Ok(app) => app,
         Err(answer) => return answer,
     };
-    let backup = match app.meant(&body.backup).await {
-        Ok(backup) => backup,
-        Err(failure) => return answers::failed(&failure),
-    };
-    let upkeep = Upkeep::Drill { backup };
-    begun(&desk, app, app.begin_upkeep(upkeep, actor(&desk, &peer), request_id(&headers)).await)
-}
-
-/// The moment of a file's data, as far as it says; or why it is not taken from this caller.
-fn importable(peer: &Peer, path: &str) -> Result<Millis, String> {
-    let found = std::fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
-    if !found.is_file() {
-        return Err(format!("{path} is no file"));
-    }
-    // The daemon may read every file; whoever asks must not read one through it.
-    let is_theirs = matches!(peer.uid, Some(0)) || peer.uid == Some(found.uid());
-    if !is_theirs && found.mode() & 0o004 == 0 {
-        return Err(format!("{path} is not yours to read"));
-    }
-    Ok(Millis(found.mtime().saturating_mul(1_000)))
+    let upkeep = app.meant(&body.backup).await.map(|backup| Upkeep::Drill { backup });
+    begin((&desk, app), upkeep, (&peer, &headers)).await
 }
 
 async fn import(
@@ -224,10 +213,16 @@ async fn import(
         Ok(app) => app,
         Err(answer) => return answer,
     };
-    let data_of = match importable(&peer, &body.path) {
-        Ok(data_of) => data_of,
-        Err(why) => return answers::failed(&Failure::Impossible(why)),
+    // The daemon may read every file; whoever asks must not read one through it.
+    let asker = match peer.uid {
+        Some(0) => Asker::Root,
+        Some(uid) => Asker::User(uid),
+        None => Asker::Unknown,
     };
-    let upkeep = Upkeep::Import { path: body.path, data_of };
-    begun(&desk, app, app.begin_upkeep(upkeep, actor(&desk, &peer), request_id(&headers)).await)
+    let upkeep = Given::open(std::path::Path::new(&body.path), asker).map(|given| Upkeep::Import {
+        data_of: Millis(given.written_ms()),
+        identity: Some(given.identity()),
+        path: body.path,
+    });
+    begin((&desk, app), upkeep.map_err(Failure::Impossible), (&peer, &headers)).await
 }

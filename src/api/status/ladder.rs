@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cutover_model::{AppState, Ending, Millis};
+use cutover_model::{AppState, Ending, Millis, OperationId};
 
 use super::super::wire::{BackupLine, DataReadiness, DrillLine, Rung};
 use crate::controller::App;
@@ -68,7 +68,11 @@ fn why(ending: &Ending) -> Option<String> {
 }
 
 /// The newest backup, the next one, and the newest drill.
-pub(super) fn newest(state: &AppState, listed: &Listed, next: Option<Millis>) -> BackupLine {
+pub(super) fn newest(
+    state: &AppState,
+    listed: &Listed,
+    (next, waits_for): (Option<Millis>, Option<OperationId>),
+) -> BackupLine {
     let newest = ways_back(listed).next_back().map(|backup| &backup.manifest);
     let tried = state.kept.backup.as_ref();
     BackupLine {
@@ -77,6 +81,7 @@ pub(super) fn newest(state: &AppState, listed: &Listed, next: Option<Millis>) ->
             .and_then(|manifest| manifest.not_copied.clone())
             .map(|(at, why)| (at.0, why)),
         next_at: next.map(|at| at.0),
+        waits_for,
         failed: tried.and_then(|tried| Some((tried.ended.0, why(&tried.ending)?))),
         drill: state.kept.drill.as_ref().map(|drill| DrillLine {
             at: drill.ended.0,

@@ -1,5 +1,6 @@
 //! How good a rollback of the data would be now: what `status` says of restore points and backups.
 
+use cutover_model::OperationId;
 use serde::{Deserialize, Serialize};
 
 /// What a rollback of the data would do now, by what is on record.
@@ -36,6 +37,9 @@ pub struct BackupLine {
     /// When the next one is due by the schedule.
     #[serde(default)]
     pub next_at: Option<i64>,
+    /// The operation that keeps one that is due from being made, until a person ends it.
+    #[serde(default)]
+    pub waits_for: Option<OperationId>,
     /// When and why the newest try to make one failed.
     #[serde(default)]
     pub failed: Option<(i64, String)>,

@@ -8,7 +8,9 @@ use crate::cli::session::Session;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The old release stays warm until the next deploy: cutover rollback is instant and loses no data.
+The old release stays warm until the next deploy: cutover rollback is instant then and loses no
+data, unless a migration of the new one took something away that the old one needs. The last line
+says which.
 
 Examples:
   cutover promote")]

@@ -132,10 +132,14 @@ pub(in crate::cli) fn last_lines(done: &Done, left: Option<&str>) -> String {
         "backup verify" | "backup prune" | "backup import" | "backup restore" | "db retire"
         | "drill" => String::new(),
         "undo" => format!("Back again:  cutover undo {operation}"),
-        _ if done.serves.weight == Weight::FULL => format!(
-            "{standby} stays warm until the next deploy: \"cutover rollback\" is instant and loses \
-             no data."
-        ),
+        _ if done.serves.weight == Weight::FULL => match &done.rollback {
+            Some(back) if back.instant => format!(
+                "{standby} stays warm until the next deploy: \"cutover rollback\" is instant and \
+                 loses no data."
+            ),
+            Some(back) => format!("\"cutover rollback\" from here: {}", back.text),
+            None => String::new(),
+        },
         _ => {
             let next = done.next_weights.first().copied().unwrap_or(Weight::FULL);
             format!(

@@ -92,6 +92,10 @@ fn backup(newest: &BackupLine, now: i64, clock: &Clock) -> String {
     });
     parts.push(drill(newest, now, clock));
     parts.push(match newest.next_at {
+        Some(at) if newest.waits_for.is_some() => {
+            let operation = newest.waits_for.map_or(String::new(), |waits| waits.to_string());
+            format!("DUE {}, waits for the end of {operation}", clock.near(at, now))
+        }
         Some(at) => format!("next {}", clock.near(at, now)),
         None => "no schedule".to_owned(),
     });

@@ -114,6 +114,15 @@ fn status_calm() {
 }
 
 #[test]
+fn a_backup_that_is_due_says_what_it_waits_for() {
+    let mut shop = app(Mood::Calm);
+    let backup = shop.backup.as_mut().unwrap();
+    (backup.next_at, backup.waits_for) = (Some(NOW - MINUTE), Some(OperationId(41)));
+    let said = picture(vec![shop]);
+    assert!(said.contains("; DUE 03:06:41, waits for the end of o41; copy"), "{said}");
+}
+
+#[test]
 fn status_rollout() {
     let mut shop = app(Mood::Rollout);
     shop.serves = side(Color::Blue, 5, "77ab2d0 \"v1.4.1\"", 9_500);
@@ -212,6 +221,12 @@ fn done(what: &str, serves: Side, standby: Side) -> Done {
         remarks: Vec::new(),
         cuts_only: false,
         has_database: false,
+        rollback: Some(Readiness {
+            to: Some(ReleaseId(5)),
+            label: "v1.4.1".to_owned(),
+            instant: true,
+            text: "traffic: instant, to r5, no loss".to_owned(),
+        }),
     }
 }
 
@@ -270,6 +285,12 @@ fn shift_and_promote() {
     );
     let promote =
         done("promote", Side { weight: weight(10_000), ..r7 }, Side { weight: weight(0), ..r5 });
+    let mut closed = promote.clone();
+    if let Some(back) = &mut closed.rollback {
+        (back.instant, back.text) = (false, "traffic: REFUSED: o39 dropped nodes.region".into());
+    }
+    let said = last_lines(&closed, None);
+    assert_eq!(said, "\"cutover rollback\" from here: traffic: REFUSED: o39 dropped nodes.region");
     assert_snapshot!([shift, most, promote].iter().map(whole).collect::<Vec<_>>().join("\n\n"));
 }
 

@@ -155,7 +155,9 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
             carry_out(session, &client, "backups/prune", &body, Wait::Follow).await
         }
         What::Import(import) => {
-            let path = std::path::absolute(&import.file)
+            // The daemon follows no link on the way; what cannot be found is its to say.
+            let path = std::fs::canonicalize(&import.file)
+                .or_else(|_| std::path::absolute(&import.file))
                 .map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
             let body = wire::Import { path: path.display().to_string() };
             carry_out(session, &client, "backups/import", &body, Wait::Follow).await

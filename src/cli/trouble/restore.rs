@@ -7,7 +7,7 @@ use cutover_model::{Ending, Halt, OperationId, ReleaseId};
 
 use crate::api::wire::{self, DataAsk, Done, ProblemKind, RestoreAsk, RestorePlanned};
 use crate::cli::exit::Exit;
-use crate::cli::failure::CliError;
+use crate::cli::failure::{CliError, ONLY_DATA};
 use crate::cli::follow::{Followed, end, follow};
 use crate::cli::output::Format;
 use crate::cli::session::Session;
@@ -54,22 +54,26 @@ pub(super) async fn rollback(
     (to, traffic): (Option<ReleaseId>, Option<&wire::Rollback>),
     (args, look): (&DataArgs, Look),
 ) -> Result<Exit, CliError> {
-    let moved = match traffic.filter(|_| look != Look::Only) {
+    let before = match traffic.filter(|_| look != Look::Only) {
         Some(traffic) => move_traffic(session, client, traffic).await?,
-        None => Traffic::AsItWas,
+        None => Traffic::Stayed,
     };
-    let done = put_back(session, client, RestoreAsk { to, data: args.data() }, look).await;
-    done.map_err(|error| match moved {
-        Traffic::Moved => error.after_traffic(),
-        Traffic::AsItWas => error,
+    let ask = RestoreAsk { to, data: args.data() };
+    put_back_after(session, client, (ask, look), before).await.map_err(|mut error| {
+        if before == Traffic::Moved {
+            error.only_data_unchanged();
+        }
+        error
     })
 }
 
-/// Whether this command has moved traffic before it came to the data.
+/// What the command did with the traffic before the data was asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Traffic {
+    /// It went back, and stays there whatever becomes of the data.
     Moved,
-    AsItWas,
+    /// It is where it was.
+    Stayed,
 }
 
 /// Traffic goes first: it costs nothing and loses nothing.
@@ -96,13 +100,13 @@ async fn move_traffic(
             Ok(Traffic::Moved)
         }
         Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NothingToDo => {
-            Ok(Traffic::AsItWas)
+            Ok(Traffic::Stayed)
         }
         // On today's data it would serve errors: it gets the traffic together with its own.
         Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::Schema => {
             let why = problem.message.split(". NOTHING").next().unwrap_or_default();
             session.out.text(&format!("{why}: traffic goes back with the data, not before.\n"));
-            Ok(Traffic::AsItWas)
+            Ok(Traffic::Stayed)
         }
         Err(error) => Err(error.into()),
     }
@@ -114,6 +118,15 @@ pub(super) async fn put_back(
     client: &Client,
     ask: RestoreAsk,
     look: Look,
+) -> Result<Exit, CliError> {
+    put_back_after(session, client, (ask, look), Traffic::Stayed).await
+}
+
+async fn put_back_after(
+    session: &Session,
+    client: &Client,
+    (ask, look): (RestoreAsk, Look),
+    before: Traffic,
 ) -> Result<Exit, CliError> {
     let plan: RestorePlanned = client.post(&session.path("restore/plan"), &ask).await?;
     if look == Look::Only {
@@ -135,7 +148,16 @@ pub(super) async fn put_back(
     let go = wire::RestoreGo { token: plan.token.clone(), max_loss };
     let done: Done = client.post(&session.path("restore"), &go).await?;
     session.out.value(&done);
-    see_through(session, client, done.operation).await
+    let ended = see_until_halt(session, client, done.operation).await?;
+    match ended {
+        Seen::Ended(Ending::Refused(why)) if before == Traffic::Moved => {
+            let why = why.lines().next().unwrap_or_default().trim_end_matches(':');
+            session.out.text(&format!("REFUSED ({}): {why}. {ONLY_DATA}", done.operation));
+            Ok(Exit::Refused)
+        }
+        Seen::Ended(ending) => Ok(end(session, done.operation, &ending)),
+        Seen::Left(exit) => Ok(exit),
+    }
 }
 
 fn stopped_here(session: &Session, ask: &RestoreAsk, plan: &RestorePlanned) -> CliError {
@@ -162,21 +184,42 @@ pub(super) async fn see_through(
     client: &Client,
     operation: OperationId,
 ) -> Result<Exit, CliError> {
+    match see_until_halt(session, client, operation).await? {
+        Seen::Ended(ending) => Ok(end(session, operation, &ending)),
+        Seen::Left(exit) => Ok(exit),
+    }
+}
+
+/// How far a restore was followed.
+enum Seen {
+    /// To its end.
+    Ended(Ending),
+    /// It goes on, or waits for a person.
+    Left(Exit),
+}
+
+async fn see_until_halt(
+    session: &Session,
+    client: &Client,
+    operation: OperationId,
+) -> Result<Seen, CliError> {
     loop {
         match follow(session, client, operation).await? {
-            Followed::Left => return Ok(Exit::Done),
-            Followed::Ended(ending) => return Ok(end(session, operation, &ending)),
+            Followed::Left => return Ok(Seen::Left(Exit::Done)),
+            Followed::Ended(ending) => return Ok(Seen::Ended(ending)),
             Followed::Halted(Halt::Asks { rows, .. }) => {
                 let question = format!(
                     "How many rows may be lost at most? A number ({rows} now), or Enter to leave \
                      it waiting:"
                 );
                 let Some(most) = session.out.ask_number(&question) else {
-                    return Ok(Exit::Stuck);
+                    return Ok(Seen::Left(Exit::Stuck));
                 };
                 go_on(session, client, operation, Some(most)).await?;
             }
-            Followed::Halted(Halt::Stuck { .. } | Halt::Waits) => return Ok(Exit::Stuck),
+            Followed::Halted(Halt::Stuck { .. } | Halt::Waits) => {
+                return Ok(Seen::Left(Exit::Stuck));
+            }
         }
     }
 }

@@ -365,7 +365,9 @@ impl App {
             });
         }
         if let (Data::Backup(id), true) = (data, ways.is_empty()) {
-            return Err(Stop::Refused(format!("there is no backup {id}")));
+            let there = database.backup(id).await?;
+            let of = &there.manifest.database;
+            return Err(Stop::Refused(format!("backup {id} is one of the database \"{of}\"")));
         }
         Ok(ways)
     }

@@ -70,6 +70,10 @@ impl App {
     pub async fn meant(&self, id: &str) -> Result<String, Failure> {
         let listed = self.listed_backups().await?;
         let mut newest_first = listed.backups.iter().rev();
+        if let Some(broken) = listed.broken.iter().find(|broken| broken.id().as_deref() == Some(id))
+        {
+            return Err(Failure::Impossible(format!("{id} is no whole backup: {}", broken.why)));
+        }
         let found = match id {
             "newest" => newest_first.find(|backup| backup.manifest.is_way_back()),
             id => newest_first.find(|backup| backup.id() == id),

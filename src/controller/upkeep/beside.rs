@@ -3,26 +3,32 @@
 //!
 //! Each looks first for what an earlier try of the same operation has finished.
 
+use std::path::Path;
+
 use cutover_model::{Actor, Fact, LineLevel, Millis, OperationId};
 
 use super::super::restoring::Stop;
 use super::super::{App, now};
-use crate::reconciler::database::Database;
+use crate::host::files::given::Given;
+use crate::reconciler::database::{Database, Trouble};
 use crate::{crash, text};
 
 impl App {
     pub(super) async fn import(
         &self,
         operation: OperationId,
-        (path, data_of): (&str, Millis),
+        (path, identity): (&str, Option<&str>),
+        data_of: Millis,
         database: &Database,
     ) -> Result<(), Stop> {
         let backup = match database.made_before(self.began(operation)).await? {
             Some(backup) => backup,
             None => {
-                let found = database.look_at(path).await?;
+                let given = Given::again(Path::new(path), identity).map_err(Stop::Refused)?;
+                let shown = |trouble: Trouble| trouble.about(&given.reading(), path);
+                let found = database.look_at(&given).await.map_err(shown)?;
                 self.step(operation, "look", Database::found_text(&found));
-                let (backup, said) = database.import(&found, data_of).await?;
+                let (backup, said) = database.import(&found, data_of).await.map_err(shown)?;
                 self.step(operation, "backup", said);
                 backup
             }

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_model::{Actor, LineLevel, Millis, Occasion, Upkeep};
+use cutover_model::restore::Restore;
+use cutover_model::{Actor, LineLevel, Millis, Occasion, OperationId, Upkeep};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{App, Failure, now};
@@ -24,7 +25,7 @@ impl App {
         let mut since = now();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut told = String::new();
+        let (mut told, mut waited, mut seen) = (String::new(), None, None);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -36,6 +37,17 @@ impl App {
                 continue;
             }
             let state = self.state();
+            let waits = self.backup_waits();
+            // Twice in a row: one that has only just been recorded is begun by then.
+            if let Some(operation) = waits.filter(|_| waits == seen && waits != waited) {
+                let text = format!(
+                    "a backup is due by the schedule and is not made: {operation} waits for a \
+                     person. cutover continue {operation}, or cutover abort {operation}"
+                );
+                self.say(Some(operation), LineLevel::Error, "backup", text);
+                waited = waits;
+            }
+            seen = waits;
             if state.running().is_some() || state.serving().is_none() {
                 continue;
             }
@@ -52,6 +64,17 @@ impl App {
                 }
             }
         }
+    }
+
+    /// The operation that waits for a person, and that a backup which is due waits for.
+    #[must_use]
+    pub fn backup_waits(&self) -> Option<OperationId> {
+        let state = self.state();
+        let (operation, known) = state.running()?;
+        let is_halted = |restore: &Restore| restore.halted.is_some();
+        let waits = state.restores.get(&operation).map_or(known.upkeep().is_some(), is_halted);
+        let worked_on = self.restoring().running.as_ref().map(|(id, _)| *id);
+        (waits && worked_on != Some(operation)).then_some(operation)
     }
 
     /// When the next backup is due. `since`: since when the schedule is known, where none was made.

@@ -4,6 +4,7 @@
 //! changes anything on the server.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cutover_model::OperationId;
 
@@ -33,7 +34,30 @@ pub struct Need {
     pub made_by: Option<i32>,
     /// Whether unknown disk space is accepted.
     pub unknown_space: UnknownSpace,
+    /// How long requests may wait for the exchange; `None`: nothing is exchanged.
+    pub max_hold: Option<Duration>,
 }
+
+impl Need {
+    /// What takes the place of the live database and is as large; made by this very server.
+    #[must_use]
+    pub fn like(live: &DatabaseFacts, unknown_space: UnknownSpace) -> Self {
+        Self {
+            live: live.name.clone(),
+            size: live.size.unwrap_or(0),
+            extensions: BTreeSet::new(),
+            roles: BTreeSet::new(),
+            made_by: None,
+            unknown_space,
+            max_hold: None,
+        }
+    }
+}
+
+/// What an exchange of names takes at least, and what each session adds that has to end for it:
+/// the lower end of what was measured with 8, 20 and 40 busy clients, so that none is refused that
+/// would do.
+const EXCHANGE: (Duration, Duration) = (Duration::from_millis(30), Duration::from_millis(3));
 
 /// What to do where the free space cannot be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +174,12 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
             let remedy = "check `name` in the database's section of cutover.toml";
             refuse(format!("there is no database \"{}\"", need.live), remedy);
         }
-        Some(live) => in_the_way(live, &mut refuse),
+        Some(live) => {
+            in_the_way(live, &mut refuse);
+            if let Some(most) = need.max_hold {
+                too_long(live, most, &mut refuse);
+            }
+        }
     }
     reasons.extend(no_room(need.size, server.max_wal, seen.space, need.unknown_space));
     let mut refuse = |what: String, remedy: &str| {
@@ -158,7 +187,7 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
     };
     let tools = seen.tools.min(server.major());
     if let Some(made_by) = need.made_by.filter(|made_by| *made_by > tools) {
-        let what = format!("it was made by PostgreSQL {made_by}, and here is {tools}");
+        let what = format!("the dump was made by PostgreSQL {made_by}, and here is {tools}");
         refuse(what, "restore it with a server of that version or a later one");
     }
     if seen.tools < server.major() {
@@ -276,6 +305,24 @@ fn in_the_way(live: &DatabaseFacts, refuse: &mut impl FnMut(String, &str)) {
         refuse(
             format!("\"{}\" subscribes to another database", live.name),
             "disable its subscriptions first: their workers come back and block the exchange",
+        );
+    }
+}
+
+/// Requests would wait for longer than they may, whatever is tried.
+fn too_long(live: &DatabaseFacts, most: Duration, refuse: &mut impl FnMut(String, &str)) {
+    let (base, each) = EXCHANGE;
+    let sessions = live.sessions.len();
+    let projected = base + each * u32::try_from(sessions).unwrap_or(u32::MAX);
+    if projected > most {
+        refuse(
+            format!(
+                "to end {} and exchange the names takes {} at least, and max_hold is {}",
+                text::number_of(sessions, "session"),
+                text::duration(projected),
+                text::duration(most)
+            ),
+            "raise max_hold, or stop what is connected without need",
         );
     }
 }

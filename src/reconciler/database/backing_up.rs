@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cutover_model::{Millis, ReleaseId};
 
 use super::building::{COUNT, LONG, millis, now};
+use super::room::unusable;
 use super::{Database, Trouble};
 use crate::host::backups::{self, Backup, Draft, Form, Manifest, Reason, age};
 use crate::host::files::FilesError;
@@ -176,8 +177,7 @@ impl Database {
     /// # Errors
     /// [`Trouble::Refused`] when there is none, or it is not whole.
     pub async fn backup(&self, id: &str) -> Result<Backup, Trouble> {
-        let found = backups::find(&self.settings.backups, id).await;
-        found.map_err(|error| Trouble::Refused(error.to_string()))
+        backups::find(&self.settings.backups, id).await.map_err(unusable)
     }
 
     /// The backup that this operation, which began at this moment, has made already, before it was
@@ -203,6 +203,10 @@ impl Database {
     /// [`Trouble`] when that cannot be found out now.
     pub async fn read_back(&self, id: &str) -> Result<Decoded, Trouble> {
         let started = Instant::now();
+        let listed = backups::list(&self.settings.backups).await.map_err(failed)?;
+        if let Some(broken) = listed.broken.iter().find(|it| it.id().as_deref() == Some(id)) {
+            return Ok(Decoded::Damaged(broken.why.clone()));
+        }
         let mut backup = self.backup(id).await?;
         let kept = match self.archive_of(&backup) {
             Ok(kept) => kept,
@@ -230,7 +234,7 @@ impl Database {
         let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
         let reason = match backups::check(&backup).await {
             Err(FilesError::Refused { reason, .. }) => reason,
-            Err(FilesError::Io { error, .. }) if is_gone(&error) => "its archive is gone".into(),
+            Err(FilesError::Io { error, .. }) if is_gone(&error) => "archive missing".into(),
             Ok(()) | Err(_) => return Ok(Decoded::Unreadable(why)),
         };
         backup.manifest.damaged = Some((now(), reason.clone()));

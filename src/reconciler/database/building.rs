@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cutover_model::{Millis, Oid, OperationId, Point, ReleaseId, RestorePlan, Source};
 
 use super::{Database, PointKind, Trouble, named};
-use crate::host::backups::{self, Reason};
+use crate::host::backups::Reason;
 use crate::host::postgres::archive::{self, Owners};
 use crate::host::postgres::contents::{Contents, Snapshot};
 use crate::host::postgres::verify::{self, Wanted};
@@ -195,8 +195,7 @@ impl Database {
                 self.lay_on(&session, (&live, &name)).await?;
             }
             Source::Backup { id } => {
-                let backup = backups::find(&self.settings.backups, id).await;
-                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
+                let backup = self.backup(id).await?;
                 let kept = self.archive_of(&backup)?;
                 archive::check_kept(&self.server, self.operation, &kept, LONG).await?;
                 let held = serde_json::from_value::<Contents>(backup.manifest.contents.clone());
@@ -237,8 +236,7 @@ impl Database {
         let name = named(&plan.candidate)?;
         let wanted = match &plan.source {
             Source::Backup { id } => {
-                let backup = backups::find(&self.settings.backups, id).await;
-                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
+                let backup = self.backup(id).await?;
                 serde_json::from_value::<Contents>(backup.manifest.contents).ok()
             }
             Source::Point { release } => {

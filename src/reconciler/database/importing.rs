@@ -4,14 +4,13 @@
 //! What was imported is then like every backup: with a manifest, and to be restored by the same
 //! commands. The role and the database are gone afterwards.
 
-use std::path::Path;
-
 use cutover_model::Millis;
 
 use super::backing_up::Of;
 use super::building::{COUNT, LONG};
 use super::{Database, Trouble, named};
 use crate::host::backups::{Backup, Reason};
+use crate::host::files::given::Given;
 use crate::host::postgres::archive::foreign::{self, Foreign};
 use crate::host::postgres::archive::restricted;
 use crate::host::postgres::{DbName, Kind, Made, Password, Server, build, claims};
@@ -22,8 +21,8 @@ impl Database {
     ///
     /// # Errors
     /// [`Trouble::Refused`] with what speaks against it.
-    pub async fn look_at(&self, path: &str) -> Result<Foreign, Trouble> {
-        let found = foreign::look(&self.server, self.operation, Path::new(path), LONG).await?;
+    pub async fn look_at(&self, file: &Given) -> Result<Foreign, Trouble> {
+        let found = foreign::look(&self.server, self.operation, &file.reading(), LONG).await?;
         self.preflight_beside(|need| {
             need.made_by = found.made_from;
             need.size = found.bytes.saturating_mul(2);
@@ -51,7 +50,8 @@ impl Database {
         }
     }
 
-    /// Restores a file that was looked at, makes a backup of it, and drops the database again.
+    /// Restores a file that was looked at and is still open, makes a backup of it, and drops the
+    /// database again.
     ///
     /// # Errors
     /// [`Trouble`]; what was made is removed by [`Database::clear`].

@@ -3,7 +3,6 @@
 //! A copy that fills the disk stops the server for good, so room is a hard refusal, and it is
 //! looked for again right before anything large is made.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use cutover_model::{RestorePlan, Source};
@@ -44,14 +43,8 @@ impl Database {
         let session = self.session().await?;
         claims::ensure_ledger(&session).await?;
         let live = self.live(&session).await?;
-        let mut need = Need {
-            live: live.name.clone(),
-            size: live.size.unwrap_or(0),
-            extensions: BTreeSet::new(),
-            roles: BTreeSet::new(),
-            made_by: None,
-            unknown_space: self.settings.unknown_space,
-        };
+        let mut need = Need::like(&live, self.settings.unknown_space);
+        need.max_hold = Some(self.settings.max_hold);
         match &plan.source {
             Source::Aside { .. } => need.size = 0,
             Source::Point { release } => {
@@ -59,10 +52,8 @@ impl Database {
                 need.size = from.and_then(|from| from.size).unwrap_or(need.size);
             }
             Source::Backup { id } => {
-                let backup = backups::find(&self.settings.backups, id).await;
-                let backup = backup.map_err(|error| Trouble::Refused(error.to_string()))?;
-                let checked = backups::check(&backup).await;
-                checked.map_err(|error| Trouble::Refused(error.to_string()))?;
+                let backup = self.backup(id).await?;
+                backups::check(&backup).await.map_err(unusable)?;
                 backup_needs(&mut need, &backup);
             }
         }
@@ -98,14 +89,7 @@ impl Database {
         let session = self.session().await?;
         claims::ensure_ledger(&session).await?;
         let live = self.live(&session).await?;
-        let mut wanted = Need {
-            live: live.name.clone(),
-            size: live.size.unwrap_or(0),
-            extensions: BTreeSet::new(),
-            roles: BTreeSet::new(),
-            made_by: None,
-            unknown_space: self.settings.unknown_space,
-        };
+        let mut wanted = Need::like(&live, self.settings.unknown_space);
         need(&mut wanted);
         let (server, operation) = (&self.server, self.operation);
         let mut seen = preflight::look(server, &session, operation, &live.name).await?;
@@ -140,6 +124,14 @@ impl Database {
         };
         Ok(newest.unwrap_or(live).saturating_mul(copies))
     }
+}
+
+/// A backup that nothing is restored from, and what to do.
+pub(super) fn unusable(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Refused(format!(
+        "{error}: take another backup (cutover backup list), or bring this one's files back from \
+         a copy"
+    ))
 }
 
 /// What a backup needs of the server that it is restored on.

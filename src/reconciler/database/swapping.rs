@@ -117,8 +117,8 @@ impl Database {
         let session = self.session().await?;
         let (live, candidate) = (named(&plan.database)?, named(&plan.candidate)?);
         let installation = &self.server.installation;
-        if let Whose::Ours { marker, .. } =
-            claims::whose(&session, installation, &candidate).await?
+        let found = claims::whose(&session, installation, &candidate).await?;
+        if let Whose::Ours { marker, .. } = &found
             && marker.kind == Kind::Previous
         {
             return Ok(format!(
@@ -127,7 +127,11 @@ impl Database {
             ));
         }
         claims::drop_ours(&session, installation, &candidate, &live).await?;
-        Ok("The copy is dropped; the dump is kept.".to_owned())
+        Ok(match found {
+            // It is made after the dump.
+            Whose::Ours { .. } => "The copy is dropped; the dump is kept.".to_owned(),
+            Whose::Nobody | Whose::Foreign(_) => String::new(),
+        })
     }
 
     /// After an exchange that holds: nothing of this operation is left behind on the server.

@@ -8,10 +8,10 @@ use crate::harness::engine;
 use crate::restore::shop::Shop;
 
 /// A disk of 2 MiB in the place of a folder; the folder is back when it is dropped.
-pub(super) struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    pub(super) fn over(folder: PathBuf) -> Self {
+    pub(crate) fn over(folder: PathBuf) -> Self {
         let path = folder.display().to_string();
         let words = ["-t", "tmpfs", "-o", "size=2m,mode=0700", "cutover-test", &path];
         engine::run("mount", &words, Path::new("/")).succeeded();

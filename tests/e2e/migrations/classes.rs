@@ -137,6 +137,41 @@ async fn what_holds_less_is_not_called_wider() {
 }
 
 #[tokio::test]
+async fn a_rule_that_was_there_under_another_form_is_nothing_new() {
+    let pg = Pg::start();
+    pg.run("postgres", "CREATE ROLE app").await;
+    let cases = [
+        ("ALTER TABLE users VALIDATE CONSTRAINT known", Class::None, ""),
+        ("ALTER TABLE users VALIDATE CONSTRAINT belongs", Class::None, ""),
+        ("ALTER TABLE users ADD CONSTRAINT codes UNIQUE USING INDEX codes", Class::None, ""),
+        ("ALTER TABLE users ADD CONSTRAINT other UNIQUE USING INDEX codes", Class::None, ""),
+        (
+            "ALTER TABLE users ADD CONSTRAINT c UNIQUE USING INDEX codes DEFERRABLE",
+            Class::Contract,
+            "demands UNIQUE (code) DEFERRABLE",
+        ),
+        (
+            "ALTER TABLE users ADD CONSTRAINT c PRIMARY KEY USING INDEX codes",
+            Class::Contract,
+            "demands a value of users.code",
+        ),
+        (
+            "ALTER TABLE ids DROP CONSTRAINT ids_email_key; CREATE UNIQUE INDEX ON ids (email)",
+            Class::Contract,
+            "took the rule ids_email_key",
+        ),
+        ("ALTER TABLE users ADD UNIQUE (plain)", Class::Contract, "demands UNIQUE (plain)"),
+    ];
+    let more = "
+        UPDATE users SET code = id;
+        CREATE UNIQUE INDEX codes ON users (code);
+        ALTER TABLE users ADD CONSTRAINT known CHECK (id > 0) NOT VALID;
+        ALTER TABLE users ADD CONSTRAINT belongs FOREIGN KEY (plain) REFERENCES ids (id)
+            ON DELETE CASCADE NOT VALID;";
+    tell(&pg, &format!("{WIDE}{more}"), &cases).await;
+}
+
+#[tokio::test]
 async fn what_hangs_on_tables_is_never_called_harmless() {
     let pg = Pg::start();
     pg.run("postgres", "CREATE ROLE app").await;

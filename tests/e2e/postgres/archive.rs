@@ -273,6 +273,7 @@ async fn what_speaks_against_it_is_said_all_at_once() {
         roles: ["somebody".to_owned(), "app".to_owned()].into(),
         made_by: Some(16),
         unknown_space: UnknownSpace::Refused,
+        max_hold: None,
     };
     let seen = preflight::look(&site.server, &site.session, operation(5), &site.live).await;
     let reasons = preflight::refusals(&need, &seen.expect("seen"));
@@ -282,7 +283,7 @@ async fn what_speaks_against_it_is_said_all_at_once() {
     for words in [
         "prepared transaction of shop: two",
         "MB short of what is to be made",
-        "made by PostgreSQL 16, and here is 15",
+        "dump was made by PostgreSQL 16, and here is 15",
         "no extension postgis",
         "no role somebody",
         "is not Cutover's",
@@ -347,6 +348,7 @@ async fn a_disk_that_is_too_small_is_known_before_anything_is_built() {
         roles: [].into(),
         made_by: None,
         unknown_space: UnknownSpace::Refused,
+        max_hold: None,
     };
     let reasons = preflight::refusals(&need(100 * 1024 * 1024), &seen);
     assert!(reasons.iter().any(|reason| reason.what.contains("short of")), "{reasons:?}");

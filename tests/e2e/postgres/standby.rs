@@ -31,6 +31,7 @@ async fn a_standby_is_refused_before_anything_is_made() {
         roles: [].into(),
         made_by: None,
         unknown_space: UnknownSpace::Accepted,
+        max_hold: None,
     };
     let seen = preflight::look(&server, &session, operation(5), &name("shop")).await;
     let reasons = preflight::refusals(&need, &seen.expect("it is only looked at"));

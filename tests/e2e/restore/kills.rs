@@ -68,6 +68,34 @@ fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
     }
 }
 
+#[test]
+fn a_backup_that_is_due_while_a_restore_waits_for_a_person_says_so() {
+    let rarely = "0 0 1 1 *";
+    let mut shop = Shop::deployed_with(&format!("backup = {{ schedule = \"{rarely}\" }}"));
+    shop = Shop::spoilt(shop);
+    shop.dies_in_a_restore("restore.built");
+    let file = shop.fronted.shop.path().join("cutover.toml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    std::fs::write(&file, text.replace(rarely, "* * * * *")).expect("a write");
+    shop.fronted.cutover.serve_with(&["--wait"]);
+    let operation = shop.waiting_operation("restore.built");
+    let told = [
+        format!("waits for the end of {operation}"),
+        format!("is not made: {operation} waits for a person"),
+    ];
+    for (words, told) in [(&["status"][..], &told[0]), (&["events", "--last", "50"], &told[1])] {
+        eventually(told, Duration::from_secs(90), || {
+            shop.run(words).printed.stdout.contains(told).then_some(())
+        });
+    }
+    shop.run(&["abort", &operation]).succeeded();
+    eventually("the backup is made", Duration::from_secs(60), || {
+        let said = shop.run(&["events", "--last", "50"]).printed.stdout;
+        said.contains("backup by schedule").then_some(())
+    });
+    assert!(!shop.run(&["status"]).printed.stdout.contains(&told[0]));
+}
+
 impl Shop {
     /// Begins a restore with a daemon that dies at this place.
     pub(super) fn dies_in_a_restore(&mut self, place: &str) {

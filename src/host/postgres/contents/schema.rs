@@ -75,9 +75,28 @@ impl Made {
 struct Relation {
     name: String,
     columns: BTreeMap<i16, Column>,
-    /// What its rows have to obey: name, to the columns and the rule.
-    rules: BTreeMap<String, (BTreeSet<i16>, String)>,
+    /// What its rows have to obey, by name.
+    rules: BTreeMap<String, Rule>,
     file: Option<u32>,
+}
+
+/// Something that rows have to obey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    columns: BTreeSet<i16>,
+    text: String,
+    /// What it demands of a row that is written: the same for an index and a constraint made of it,
+    /// and for one that was validated since.
+    demands: String,
+    /// Whether `ON CONFLICT ON CONSTRAINT` can name it.
+    is_constraint: bool,
+}
+
+impl Rule {
+    /// Whether who knows that rule meets nothing new here and misses nothing.
+    fn is_known_as(&self, other: &Self) -> bool {
+        self.demands == other.demands && (self.is_constraint || !other.is_constraint)
+    }
 }
 
 /// A look at a schema.
@@ -98,9 +117,10 @@ pub(super) const OURS: &str =
     "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema',
                     'cutover', 'cutover_rehearsal')";
 
-/// What the rows of a table have to obey: the table, the name, the columns that it reads, the text.
-/// A unique index without a constraint is a rule as well; what an index reads, in expressions too,
-/// stands in its dependencies.
+/// What the rows of a table have to obey: the table, the name, the columns that it reads, the text,
+/// what it demands, whether it is a constraint. A unique index without a constraint is a rule as
+/// well; what an index reads, in expressions too, stands in its dependencies. A constraint that is
+/// not validated is obeyed by every row that is written.
 const RULES: &str = "
 SELECT k.conrelid, k.conname::text,
        CASE WHEN k.contype IN ('u', 'p', 'x') THEN
@@ -109,14 +129,22 @@ SELECT k.conrelid, k.conname::text,
                      AND d.refclassid = 'pg_class'::regclass AND d.refobjid = k.conrelid)
             || k.conkey
        ELSE k.conkey END,
-       pg_get_constraintdef(k.oid)
-  FROM pg_constraint k WHERE k.conrelid <> 0 AND k.contype IN ('c', 'u', 'p', 'f', 'x')
+       pg_get_constraintdef(k.oid),
+       CASE WHEN k.contype IN ('u', 'p') AND NOT k.condeferrable
+            THEN replace(pg_get_indexdef(k.conindid),
+                         ' ' || quote_ident(x.relname) || ' ON ', ' ON ')
+            ELSE regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') END,
+       true
+  FROM pg_constraint k LEFT JOIN pg_class x ON x.oid = k.conindid
+ WHERE k.conrelid <> 0 AND k.contype IN ('c', 'u', 'p', 'f', 'x')
 UNION ALL
 SELECT i.indrelid, c.relname::text,
        ARRAY(SELECT d.refobjsubid::int2 FROM pg_depend d
               WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                 AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid),
-       replace(pg_get_indexdef(i.indexrelid), ' ' || quote_ident(c.relname) || ' ON ', ' ON ')
+       replace(pg_get_indexdef(i.indexrelid), ' ' || quote_ident(c.relname) || ' ON ', ' ON '),
+       replace(pg_get_indexdef(i.indexrelid), ' ' || quote_ident(c.relname) || ' ON ', ' ON '),
+       false
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
  WHERE i.indisunique
    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)";
@@ -162,7 +190,10 @@ pub async fn look(session: &Session) -> Result<Schema, DbError> {
         if let Some(relation) = schema.relations.get_mut(&get::<u32>(&row, 0)?) {
             let columns: Option<Vec<i16>> = get(&row, 2)?;
             let columns = columns.unwrap_or_default().into_iter().filter(|column| *column > 0);
-            relation.rules.insert(get(&row, 1)?, (columns.collect(), get(&row, 3)?));
+            let (columns, is_constraint) = (columns.collect(), get(&row, 5)?);
+            let (text, demands) = (get(&row, 3)?, get(&row, 4)?);
+            let rule = Rule { columns, text, demands, is_constraint };
+            relation.rules.insert(get(&row, 1)?, rule);
         }
     }
     let sql = format!(
@@ -262,30 +293,30 @@ fn relation(was: &Relation, now: &Relation, found: &mut Vec<Change>) {
             false => change(Class::Expand, format!("added {table}.{name}")),
         });
     }
-    for (name, (columns, rule)) in &now.rules {
-        if was.rules.get(name).is_some_and(|(_, known)| known == rule) {
-            continue;
-        }
+    for (name, rule) in &now.rules {
         // Under another name it is the same rule.
-        if was.rules.values().any(|(_, known)| known == rule) {
+        if was.rules.values().any(|known| rule.is_known_as(known)) {
             continue;
         }
+        let Rule { columns, text, .. } = rule;
         // One that reads no column, or the row as a whole, is met by every row.
         let is_met =
             columns.is_empty() || columns.iter().any(|column| was.columns.contains_key(column));
-        found.push(match is_met {
-            true => change(Class::Contract, format!("demands {rule} of {table}")),
+        // A constraint gone and its index left demands nothing new; that it is gone is said below.
+        let is_old = was.rules.values().any(|known| known.demands == rule.demands);
+        found.push(match is_met && !is_old {
+            true => change(Class::Contract, format!("demands {text} of {table}")),
             false => change(Class::Expand, format!("added the rule {name} to {table}")),
         });
     }
-    for (name, (_, rule)) in &was.rules {
-        if now.rules.values().any(|(_, known)| known == rule) {
+    for (name, rule) in &was.rules {
+        if now.rules.values().any(|known| known.is_known_as(rule)) {
             continue;
         }
         // `ON CONFLICT` needs what is unique; and a foreign key may do work of its own.
-        let is_used = UNIQUE.iter().any(|start| rule.starts_with(start))
-            || rule.contains(" ON DELETE ")
-            || rule.contains(" ON UPDATE ");
+        let is_used = UNIQUE.iter().any(|start| rule.text.starts_with(start))
+            || rule.text.contains(" ON DELETE ")
+            || rule.text.contains(" ON UPDATE ");
         let class = if is_used { Class::Contract } else { Class::Expand };
         found.push(change(class, format!("took the rule {name} from {table}")));
     }
@@ -341,6 +372,15 @@ mod tests {
         }
     }
 
+    fn named(columns: &[i16], text: &str) -> Rule {
+        Rule {
+            columns: columns.iter().copied().collect(),
+            text: text.to_owned(),
+            demands: text.to_owned(),
+            is_constraint: true,
+        }
+    }
+
     fn orders() -> Schema {
         let columns = [(1, plain("id", "bigint")), (2, plain("item", "character varying(20)"))];
         let relation =
@@ -384,10 +424,7 @@ mod tests {
 
     #[test]
     fn a_rule_counts_for_former_releases_only_where_they_write() {
-        let rule = |columns: &[i16]| {
-            let columns = columns.iter().copied().collect();
-            (columns, "CHECK (total > 0)".to_owned())
-        };
+        let rule = |columns: &[i16]| named(columns, "CHECK (total > 0)");
         let with = |columns: &'static [i16]| {
             move |r: &mut Relation| drop(r.rules.insert("positive".into(), rule(columns)))
         };
@@ -408,7 +445,7 @@ mod tests {
         ] {
             let mut before = orders();
             let rules = &mut before.relations.get_mut(&7).unwrap().rules;
-            rules.insert("known".into(), ([2].into(), rule.to_owned()));
+            rules.insert("known".into(), named(&[2], rule));
             let found = changes(&before, &orders());
             assert_eq!(found, [change(class, "took the rule known from orders".into())], "{rule}");
         }

@@ -64,6 +64,28 @@ pub async fn rows(
     Ok(sent)
 }
 
+/// How long a reader may take nothing: meanwhile a transaction is open on both databases, which
+/// keeps the server from tidying up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Handed {
+    Taken,
+    /// Nobody listens any more.
+    Gone,
+}
+
+async fn hand(to: &mpsc::Sender<Difference>, difference: Difference) -> Result<Handed, DbError> {
+    match tokio::time::timeout(PATIENCE, to.send(difference)).await {
+        Ok(Ok(())) => Ok(Handed::Taken),
+        Ok(Err(_)) => Ok(Handed::Gone),
+        Err(_) => Err(DbError::TooSlow {
+            what: "waiting for whoever reads the rows to take one".to_owned(),
+            limit: PATIENCE,
+        }),
+    }
+}
+
 struct Table<'t> {
     name: &'t str,
     shape: &'t Shape,
@@ -132,12 +154,12 @@ impl Table<'_> {
             if let (Some(changed), Some(row)) = (changed, &mut here.row) {
                 if sent == 0 {
                     let (name, columns) = (self.name.to_owned(), self.columns());
-                    if to.send(Difference::Table { name, columns }).await.is_err() {
+                    if hand(to, Difference::Table { name, columns }).await? == Handed::Gone {
                         return Ok(None);
                     }
                 }
                 let values = std::mem::take(&mut row.values);
-                if to.send(Difference::Row { changed, values }).await.is_err() {
+                if hand(to, Difference::Row { changed, values }).await? == Handed::Gone {
                     return Ok(None);
                 }
                 sent += 1;
@@ -193,5 +215,29 @@ impl Side {
             Some(Err(error)) => return Err(DbError::of("comparing rows", ASK, &error)),
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Difference {
+        Difference::Row { changed: false, values: Vec::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (to, mut rows) = mpsc::channel(1);
+        assert_eq!(hand(&to, row()).await.unwrap(), Handed::Taken);
+        let begun = tokio::time::Instant::now();
+        let error = hand(&to, row()).await.unwrap_err();
+        assert!(matches!(error, DbError::TooSlow { .. }), "{error}");
+        assert!(error.to_string().contains("whoever reads the rows"), "{error}");
+        assert_eq!(begun.elapsed(), PATIENCE);
+        rows.recv().await.unwrap();
+        assert_eq!(hand(&to, row()).await.unwrap(), Handed::Taken, "one that is slow goes on");
+        drop(rows);
+        assert_eq!(hand(&to, row()).await.unwrap(), Handed::Gone);
     }
 }
