@@ -182,6 +182,8 @@ pub struct App {
     habits: Notify,
     /// The restore that is carried out, and plans that were shown.
     restoring: Mutex<restoring::Restoring>,
+    /// Whose turn it is with the rollback that is set for later; of which it was told that it waits.
+    schedule_turn: tokio::sync::Mutex<Option<Millis>>,
     /// Ends the task that keeps the rule for the public ports.
     kept_rule: Mutex<Option<CancellationToken>>,
     stop: CancellationToken,
@@ -224,6 +226,17 @@ pub enum Failure {
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
+}
+
+impl Failure {
+    /// Whether the same may be accepted a moment later, without anybody doing anything.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Refusal::Busy { .. }) | Self::NotRecorded(_) | Self::TooLate { .. }
+        )
+    }
 }
 
 /// What a command gave.

@@ -114,7 +114,14 @@ impl Migrated {
     /// Why a former release cannot run on a database that has them; `None`: nothing says so.
     #[must_use]
     pub fn breaks(&self, former: ReleaseId) -> Option<String> {
-        if self.state != Applied::Yes || former >= self.release {
+        if self.state == Applied::Yes { self.takes_away(former) } else { None }
+    }
+
+    /// Why a former release cannot run on data that has them, whatever today's has; `None`: nothing
+    /// says so.
+    #[must_use]
+    pub fn takes_away(&self, former: ReleaseId) -> Option<String> {
+        if former >= self.release {
             return None;
         }
         let release = self.release;

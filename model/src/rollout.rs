@@ -241,17 +241,25 @@ impl AppState {
     }
 
     /// The restore point that has the data a release worked on last: the newest one that was made
-    /// while it served, whether for the first time or again after a rollback. It had the traffic at
-    /// none: the one from before the first release that was deployed after it. `None`: there is no
-    /// later one.
+    /// while it served, whether for the first time or again after a rollback, and that has no
+    /// migration which it cannot run with. Without one: the one from before the first release that
+    /// was deployed after it. `None`: there is no later one.
     ///
     /// # Errors
     /// The release before whose migration that point was made, when it is not there any more: a
     /// later one has its migrations, an older one lacks what was written since.
     pub fn point_for(&self, to: ReleaseId) -> Result<Option<&Point>, ReleaseId> {
-        let while_it_served = self.served_at_point.iter().rev().find(|(_, served)| **served == to);
-        if let Some((release, _)) = while_it_served {
-            return self.points.get(release).map(Some).ok_or(*release);
+        let code = self.code_of(to);
+        let while_it_served = self.served_at_point.iter().rev().filter(|(_, by)| **by == to);
+        let mut fits = while_it_served.map(|(release, _)| *release).filter(|release| {
+            let taken = self.points.get(release).map(|point| point.at);
+            let had = |migrated: &&Migrated| {
+                migrated.release < *release && self.was_there(migrated, taken)
+            };
+            self.migrated.values().filter(had).all(|migrated| migrated.takes_away(code).is_none())
+        });
+        if let Some(release) = fits.next() {
+            return self.points.get(&release).map(Some).ok_or(release);
         }
         let Some(point) = self.points.values().find(|point| point.release > to) else {
             return Ok(None);
@@ -266,6 +274,18 @@ impl AppState {
         let migrated = self.releases.values().filter(may_have_migrated).map(|s| s.release.id);
         let without = migrated.chain(self.points_let_go.iter().copied()).filter(|r| is_between(*r));
         without.min().map_or(Ok(Some(point)), Err)
+    }
+
+    /// Whether the database had a release's migrations at a moment after that release was deployed.
+    fn was_there(&self, migrated: &Migrated, at: Option<Millis>) -> bool {
+        match migrated.state {
+            Applied::No => false,
+            Applied::Yes => true,
+            Applied::Undone { operation } => {
+                let undone = self.operations.get(&operation).map(|by| by.started_at);
+                undone.zip(at).is_some_and(|(undone, at)| undone > at)
+            }
+        }
     }
 
     /// The release whose code a release runs: its own, but where it was composed of former parts.
@@ -312,6 +332,20 @@ impl AppState {
             .filter(|other| other.release > migrated.release && other.state == Applied::Yes);
         let names: BTreeSet<&String> = later.flat_map(|other| &other.names).collect();
         !migrated.names.is_empty() && migrated.names.iter().all(|name| names.contains(name))
+    }
+
+    /// The restore that made what is live, with what it put aside, while that is there.
+    #[must_use]
+    pub fn live_restore(&self) -> Option<(OperationId, &Aside)> {
+        let is_done = |known: &&Operation| {
+            let is_restore = matches!(known.what, OperationKind::Restore { .. });
+            is_restore && matches!(known.ended, Some((_, Ending::Done)))
+        };
+        let newest = self.operations.values().rev().find(is_done);
+        let (operation, aside) = self.asides.iter().max_by_key(|(_, aside)| aside.since.0)?;
+        // What a later one put aside was retired: what is live is still its work.
+        let is_later = newest.is_some_and(|newest| newest.started_at > aside.since);
+        (!is_later).then_some((*operation, aside))
     }
 
     /// Restore points beyond the newest ones, oldest first; one that a restore uses now is kept.

@@ -74,7 +74,7 @@ impl Scheduled {
             ..0 => Due::NotYet,
             0..=LATE_MS => Due::Now,
             _ => Due::Over(format!(
-                "Cutover did not run then, and it is more than {} minutes ago",
+                "it could not be carried out at its time, and that is more than {} minutes ago",
                 LATE_MS / 60_000
             )),
         }

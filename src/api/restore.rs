@@ -26,6 +26,7 @@ pub async fn plan(
         DataAsk::Cheapest => Data::Cheapest,
         DataAsk::Backup(id) => Data::Backup(id),
         DataAsk::NewestBackup => Data::NewestBackup,
+        DataAsk::Point(release) => Data::Point(release),
         DataAsk::Aside(operation) => Data::Aside(operation),
     };
     match Box::pin(app.plan_restore(RestoreRequest { to: body.to, data })).await {

@@ -66,8 +66,10 @@ impl CliError {
     }
 
     fn tell_unit(&mut self, unit: &str) {
-        let said = self.message.strip_suffix(UNCHANGED).unwrap_or(&self.message);
-        self.message = format!("{said} ({unit}){UNCHANGED}");
+        self.message = match self.message.strip_suffix(UNCHANGED) {
+            Some(said) => format!("{said} ({unit}){UNCHANGED}"),
+            None => format!("{} ({unit})", self.message),
+        };
     }
 
     /// Adds a way on.
@@ -146,5 +148,7 @@ mod tests {
         error.only_data_unchanged();
         assert!(!error.message.contains("NOTHING"), "{}", error.message);
         assert!(error.message.ends_with("stays there."), "{}", error.message);
+        error.tell_unit("cutover.service: failed");
+        assert!(!error.message.contains("NOTHING"), "{}", error.message);
     }
 }

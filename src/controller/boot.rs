@@ -277,6 +277,7 @@ impl App {
             endpoints: Mutex::new(endpoints),
             singletons: tokio::sync::Mutex::new(()),
             restoring: Mutex::default(),
+            schedule_turn: tokio::sync::Mutex::default(),
             color_addresses,
             operators_project: OnceLock::new(),
             drift: Mutex::default(),
@@ -306,9 +307,15 @@ impl App {
         tasks.spawn(Arc::clone(&app).follow_endpoints(stop.clone()));
         if is_trusted {
             tasks.spawn(Arc::clone(&app).tend_habits(stop.clone()));
-            tasks.spawn(Arc::clone(&app).tend_backups(stop.clone()));
-            tasks.spawn(Arc::clone(&app).tend_schedule(stop.clone()));
-            tasks.spawn(Arc::clone(&app).tend_watches(stop.clone()));
+            let each = || stop.clone();
+            let (backups, schedule, watches) = (each(), each(), each());
+            app.keep_doing("the care for backups", move |app| app.tend_backups(backups.clone()));
+            app.keep_doing("rollbacks set for later", move |app| {
+                app.tend_schedule(schedule.clone())
+            });
+            app.keep_doing("the watch of restored data", move |app| {
+                app.tend_watches(watches.clone())
+            });
         }
         app
     }

@@ -251,7 +251,7 @@ impl App {
     }
 
     /// Takes back what the daemon's end, or a panic, cut off.
-    pub(super) fn put_back_interrupted(
+    pub(super) async fn put_back_interrupted(
         self: &Arc<Self>,
         operation: OperationId,
         (release, parts): (ReleaseId, Parts),
@@ -265,11 +265,8 @@ impl App {
             // Its containers were not begun with, or run and passed their probe.
             _ => (state.split.canary(), Made::Nothing),
         };
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move {
-            app.put_back_remade(operation, (release, color), &parts, made).await;
-            app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
-        });
+        self.put_back_remade(operation, (release, color), &parts, made).await;
+        self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
     }
 
     /// Before code is rolled back: what ran is tagged in the operator's repository, whose checkout

@@ -276,7 +276,10 @@ impl App {
                 // It goes on, or waits, by what is there.
                 OperationKind::Restore { .. } | OperationKind::Upkeep { .. } => continue,
                 OperationKind::MigrateDown { .. } if interrupted.ended.is_none() => {
-                    self.end_down(operation, &interrupted.what);
+                    let (app, what) = (Arc::clone(self), interrupted.what.clone());
+                    self.carry(operation, async move {
+                        app.end_down(operation, &what, Ending::Interrupted).await;
+                    });
                     continue;
                 }
                 _ if interrupted.ended.is_some() => continue,
@@ -286,11 +289,17 @@ impl App {
                 continue;
             }
             if is_deploy {
-                self.put_back(operation, &interrupted.what, Ending::Interrupted);
+                let (app, what) = (Arc::clone(self), interrupted.what.clone());
+                self.carry(operation, async move {
+                    app.put_back(operation, &what, Ending::Interrupted).await;
+                });
                 continue;
             }
             if let (Some(remade), None) = (parts_of(&interrupted.what), &interrupted.moved) {
-                self.put_back_interrupted(operation, remade, Ending::Interrupted);
+                let app = Arc::clone(self);
+                self.carry(operation, async move {
+                    app.put_back_interrupted(operation, remade, Ending::Interrupted).await;
+                });
                 continue;
             }
             let ending = match interrupted.moved {

@@ -151,6 +151,9 @@ pub struct Backup {
     pub folder: PathBuf,
     /// What is known of it.
     pub manifest: Manifest,
+    /// Whether the damage that `manifest` tells was only seen in passing: an archive that is not
+    /// there, or not as long as it was. It may be in the middle of being brought back.
+    pub is_only_seen: bool,
 }
 
 impl Backup {
@@ -223,7 +226,7 @@ impl Draft {
         // CRASH: the folder is there under its name, or under the old one and no backup.
         sync(&self.home)?;
         self.done = true;
-        Ok(Backup { folder, manifest })
+        Ok(Backup { folder, manifest, is_only_seen: false })
     }
 }
 
@@ -318,7 +321,7 @@ pub async fn list(home: &Path) -> Result<Listed, FilesError> {
             }
             match read_manifest(&folder) {
                 Ok(manifest) if manifest.id == name => {
-                    listed.backups.push(look(Backup { folder, manifest }));
+                    listed.backups.push(look(Backup { folder, manifest, is_only_seen: false }));
                 }
                 Ok(manifest) => {
                     let why = format!("its manifest says {}", manifest.id);
@@ -347,8 +350,11 @@ fn look(mut backup: Backup) -> Backup {
         // Nothing is known against it.
         Err(_) => return backup,
     };
-    let at = Millis(jiff::Timestamp::now().as_millisecond());
-    backup.manifest.damaged = Some((at, why));
+    if backup.manifest.damaged.is_none() {
+        let at = Millis(jiff::Timestamp::now().as_millisecond());
+        backup.manifest.damaged = Some((at, why));
+        backup.is_only_seen = true;
+    }
     backup
 }
 

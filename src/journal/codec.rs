@@ -56,10 +56,11 @@ const LIFTS: [Lift; 0] = [];
 /// The version of the snapshots that this program writes; raised, with a step in `STATE_LIFTS`,
 /// whenever the form of [`AppState`] changes. While all facts are there, older ones are passed
 /// over, because the facts say the same; once facts were pruned, an older one is lifted.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// The step at place n lifts a snapshot of version n + 1 to n + 2; never edited, only added to.
-const STATE_LIFTS: [StateLift; STATE_VERSION as usize - 1] = [];
+/// 2: who served when a restore point was made, rollbacks set for later; a state without facts has none.
+const STATE_LIFTS: [StateLift; STATE_VERSION as usize - 1] = [Ok];
 
 /// A change of an older snapshot's form; an error says in plain words what it lacks.
 pub type StateLift = fn(Value) -> Result<Value, String>;

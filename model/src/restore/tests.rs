@@ -242,6 +242,22 @@ fn the_point_of_a_release_that_serves_again_is_the_newest_made_while_it_served()
     assert_eq!(found(&state, 3), Ok(Some(4)));
     // It had no traffic at any: as before.
     assert_eq!(found(&state, 2), Ok(Some(3)));
+    // r2's migration took something away that r1 needs: the point before r3 has that, too.
+    let mut taken = crate::Migrated {
+        release: ReleaseId(2),
+        names: vec!["drop".to_owned()],
+        class: Some(crate::migration::Class::Contract),
+        breaks: Vec::new(),
+        former: None,
+        at: Millis(1),
+        state: crate::Applied::Yes,
+        undone: None,
+    };
+    state.migrated.insert(ReleaseId(2), taken.clone());
+    assert_eq!(found(&state, 1), Ok(Some(2)));
+    taken.class = Some(crate::migration::Class::Expand);
+    state.migrated.insert(ReleaseId(2), taken);
+    assert_eq!(found(&state, 1), Ok(Some(3)));
     // The older one lacks what was written since.
     state.points.remove(&ReleaseId(3));
     assert_eq!(found(&state, 1), Err(ReleaseId(3)));

@@ -16,6 +16,9 @@ pub struct Watched {
     pub failed: Option<Millis>,
     /// What failed then, a line for each check.
     pub wrong: Vec<String>,
+    /// Whether something failed, and the last look found nothing wrong.
+    #[serde(default)]
+    pub passes_again: bool,
 }
 
 /// How far a watch is.

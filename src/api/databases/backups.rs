@@ -15,7 +15,7 @@ use super::super::wire::{self, ProblemKind};
 use super::super::{Body, Desk, Nothing, actor, answers, find, problem, request_id};
 use crate::controller::{Answer, App, Failure, Going};
 use crate::host::backups::{Backup, Broken, Form};
-use crate::host::files::given::{Asker, Given};
+use crate::host::files::given::{self, Asker, Given};
 
 /// The routes below an app.
 pub(super) fn routes() -> Router<Desk> {
@@ -219,7 +219,9 @@ async fn import(
         Some(uid) => Asker::User(uid),
         None => Asker::Unknown,
     };
-    let upkeep = Given::open(std::path::Path::new(&body.path), asker).map(|given| Upkeep::Import {
+    let path = std::path::PathBuf::from(&body.path);
+    let given = given::aside(move || Given::open(&path, asker)).await;
+    let upkeep = given.map(|given| Upkeep::Import {
         data_of: Millis(given.written_ms()),
         identity: Some(given.identity()),
         path: body.path,

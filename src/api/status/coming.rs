@@ -23,10 +23,14 @@ pub(super) fn rollback(scheduled: &Scheduled) -> String {
 
 /// The watch of restored data; `None`: there is none to speak of.
 pub(super) fn watch(app: &App, state: &AppState) -> Option<String> {
-    let (operation, aside) = state.asides.iter().max_by_key(|(_, aside)| aside.since.0)?;
+    let (operation, aside) = state.live_restore()?;
     if let Some(watched) = &aside.watched {
         let wrong = watched.wrong.join("; ");
         return match (watched.failed, watched.ended) {
+            (Some(at), _) if watched.passes_again => Some(format!(
+                "on the data that {operation} put back something failed at {}, and passes now: {wrong}",
+                text::day(at.0)
+            )),
             (Some(at), _) => Some(format!(
                 "on the data that {operation} put back something failed at {}: {wrong}; data of \
                  before it: cutover undo {operation}",
@@ -39,7 +43,7 @@ pub(super) fn watch(app: &App, state: &AppState) -> Option<String> {
             (None, _) => None,
         };
     }
-    let has_ended = state.operations.get(operation).is_none_or(|known| known.ended.is_some());
+    let has_ended = state.operations.get(&operation).is_none_or(|known| known.ended.is_some());
     match restore::watch(aside.since, None, app.watch_ms(), now()) {
         Watch::Until(until) if has_ended && app.has_checks() => Some(format!(
             "the data that {operation} put back is watched until {}",

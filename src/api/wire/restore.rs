@@ -27,6 +27,8 @@ pub enum DataAsk {
     Backup(String),
     /// The newest backup.
     NewestBackup,
+    /// The restore point before this release.
+    Point(ReleaseId),
     /// What this restore put aside: its way back.
     Aside(OperationId),
 }

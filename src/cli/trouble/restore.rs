@@ -20,7 +20,7 @@ pub struct DataArgs {
     /// The data, too: shows what is lost, then asks
     #[arg(long)]
     pub database: bool,
-    /// From this backup, or "newest", instead of the restore point
+    /// From this backup, "newest", or rN: the restore point before rN
     #[arg(long, value_name = "ID")]
     pub backup: Option<String>,
     /// The most rows that may be lost; nothing is asked then
@@ -33,7 +33,10 @@ impl DataArgs {
         match self.backup.as_deref() {
             None => DataAsk::Cheapest,
             Some("newest") => DataAsk::NewestBackup,
-            Some(id) => DataAsk::Backup(id.to_owned()),
+            Some(id) => match id.parse() {
+                Ok(release) => DataAsk::Point(release),
+                Err(_) => DataAsk::Backup(id.to_owned()),
+            },
         }
     }
 }
@@ -171,6 +174,7 @@ fn stopped_here(session: &Session, ask: &RestoreAsk, plan: &RestorePlanned) -> C
             DataAsk::Cheapest => format!("rollback --database{to}"),
             DataAsk::Backup(id) => format!("rollback --database{to} --backup {id}"),
             DataAsk::NewestBackup => format!("rollback --database{to} --backup newest"),
+            DataAsk::Point(release) => format!("rollback --database{to} --backup {release}"),
         };
         let command = format!("cutover {same} --max-loss {rows}");
         return error.way(command, "for scripts: accepts that loss");

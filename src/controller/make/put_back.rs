@@ -68,7 +68,7 @@ impl App {
 
     /// Removes what a deploy left that the daemon's end, or a panic, cut off. `cut_off`: how it
     /// ends then, unless all of it was done.
-    pub(in crate::controller) fn put_back(
+    pub(in crate::controller) async fn put_back(
         self: &Arc<Self>,
         operation: OperationId,
         what: &OperationKind,
@@ -77,15 +77,15 @@ impl App {
         let OperationKind::Deploy { release } = *what else { return };
         let state = self.state();
         let (ending, made) = match state.standing(release) {
-            Some(s) if s.state == ReleaseState::Warm => (Ending::Done, Made::Nothing),
+            Some(s) if s.state == ReleaseState::Warm => match cut_off {
+                Ending::Failed(_) => (cut_off, Made::Nothing),
+                _ => (Ending::Done, Made::Nothing),
+            },
             Some(_) => (cut_off, Made::Stack),
             None => (cut_off, Made::Images),
         };
         let color = state.standing(release).map_or(state.split.canary(), |s| s.release.color);
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move {
-            app.put_back_made(operation, release, color, made).await;
-            app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
-        });
+        self.put_back_made(operation, release, color, made).await;
+        self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cutover_model::{
-    Actor, Due, Fact, Input, LineLevel, Manner, Millis, OperationId, Refusal, ReleaseId, Scheduled,
+    Actor, AppKind, AppState, Color, Due, Fact, Input, LineLevel, Manner, Millis, OperationId,
+    Refusal, ReleaseId, ReleaseState, Scheduled,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{App, Failure, now};
@@ -16,6 +18,8 @@ use crate::text;
 
 /// How often the clock is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long after a start nothing is carried out.
+const FIRST: Duration = Duration::from_secs(3);
 /// Further away is a mistake in the year.
 const FAR_MS: i64 = 31 * 24 * 60 * 60 * 1_000;
 
@@ -51,6 +55,7 @@ impl App {
             return Err(Failure::Refused(Refusal::AlreadyThere { release, since: None }));
         };
         let scheduled = Scheduled { at, to: planned.release, from, manner, by: by.clone(), set_at };
+        let _turn = self.schedule_turn.lock().await;
         self.record(by, vec![Fact::RollbackSet { scheduled: Box::new(scheduled.clone()) }]).await?;
         Ok(scheduled)
     }
@@ -60,6 +65,8 @@ impl App {
     /// # Errors
     /// [`Failure`]: it cannot be recorded, so it stays.
     pub async fn unschedule_rollback(&self, by: Actor) -> Result<Option<Scheduled>, Failure> {
+        // One that is being carried out now is waited for: it cannot be taken back any more.
+        let _turn = self.schedule_turn.lock().await;
         let Some(scheduled) = self.state().scheduled else { return Ok(None) };
         let why = format!("{} took it back", by.0);
         self.record(by, vec![Fact::RollbackUnset { why }]).await?;
@@ -68,25 +75,40 @@ impl App {
 
     /// Carries out what is set, when its time has come, until the daemon stops.
     pub(in crate::controller) async fn tend_schedule(self: Arc<Self>, stop: CancellationToken) {
-        let mut look = tokio::time::interval(LOOK);
+        // At a start it is first found out what runs.
+        let mut look = tokio::time::interval_at(Instant::now() + FIRST, LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = look.tick() => {}
             }
+            let mut told = self.schedule_turn.lock().await;
             let state = self.state();
             let Some(scheduled) = state.scheduled.clone() else { continue };
             match scheduled.due(&state, now()) {
                 Due::NotYet => {}
                 Due::Over(why) => self.drop_schedule(&scheduled, &why),
                 Due::Done(operation) => self.unset(operation),
-                Due::Now => self.carry_out_scheduled(&scheduled).await,
+                // Known as running, and nothing of it is there: that is about to be found out.
+                Due::Now if self.is_unseen(&state, scheduled.to) => {}
+                Due::Now => self.carry_out_scheduled(&scheduled, &mut told).await,
             }
         }
     }
 
-    async fn carry_out_scheduled(self: &Arc<Self>, scheduled: &Scheduled) {
+    fn is_unseen(&self, state: &AppState, release: ReleaseId) -> bool {
+        let place = Color::BOTH.into_iter().find(|c| *state.colors.get(*c) == Some(release));
+        state.kind == AppKind::Compose
+            && state.release_state(release) == ReleaseState::Warm
+            && place.is_some_and(|color| self.endpoints().get(color).values().all(Vec::is_empty))
+    }
+
+    async fn carry_out_scheduled(
+        self: &Arc<Self>,
+        scheduled: &Scheduled,
+        told: &mut Option<Millis>,
+    ) {
         let (input, request) = (scheduled.input(), scheduled.request());
         let asked = self.roll_back(input, scheduled.by.clone(), Some(request)).await;
         // CRASH: it happened and is still set; the next look finds that there is nothing to lose.
@@ -94,6 +116,14 @@ impl App {
         match asked {
             Ok(answer) => self.unset(answer.operation),
             Err(Failure::Stopping) => {}
+            // A backup, a deploy, a full disk: it is tried again until it is too late.
+            Err(failure) if failure.may_pass() => {
+                if *told != Some(scheduled.set_at) {
+                    *told = Some(scheduled.set_at);
+                    let text = format!("the rollback to {} waits: {failure}", scheduled.to);
+                    self.say(None, LineLevel::Note, "rollback", text);
+                }
+            }
             Err(failure) => self.drop_schedule(scheduled, &failure.to_string()),
         }
     }
@@ -107,7 +137,9 @@ impl App {
     fn drop_schedule(&self, scheduled: &Scheduled, why: &str) {
         let Scheduled { at, to, .. } = scheduled;
         let what = format!("the rollback to {to} that was set for {}", text::day(at.0));
-        let (level, line) = match self.state().serving() == Some(*to) {
+        let state = self.state();
+        let sole = state.split.sole().and_then(|color| *state.colors.get(color));
+        let (level, line) = match sole == Some(*to) {
             true => {
                 (LineLevel::Note, format!("{what} has nothing left to do: {to} serves already"))
             }

@@ -36,7 +36,7 @@ impl App {
     }
 
     /// The same; where it fails it is tried again, by a task of its own, until it succeeds.
-    pub(super) async fn open_again(
+    pub(in crate::controller) async fn open_again(
         self: &Arc<Self>,
         operation: OperationId,
     ) -> Result<Database, Stop> {

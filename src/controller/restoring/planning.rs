@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cutover_model::restore::{ACCEPTED_FOR_MS, Loss};
 use cutover_model::{
-    Actor, AppState, Fact, Input, LineLevel, Millis, OperationId, OperationKind, ReleaseId,
+    Actor, AppState, Fact, Input, LineLevel, Millis, OperationId, OperationKind, Point, ReleaseId,
     RestorePlan, Source,
 };
 
@@ -46,6 +46,8 @@ pub enum Data {
     Backup(String),
     /// The newest backup.
     NewestBackup,
+    /// The restore point before this release.
+    Point(ReleaseId),
     /// What this restore put aside.
     Aside(OperationId),
 }
@@ -298,6 +300,39 @@ impl App {
         Some(Candidate { what, loss, takes: None, source: None })
     }
 
+    /// Down scripts and restore points.
+    async fn without_backup(
+        &self,
+        state: &AppState,
+        (to, from): (ReleaseId, Option<ReleaseId>),
+        database: &Database,
+    ) -> Vec<Candidate> {
+        let mut ways = Vec::new();
+        ways.extend(self.down_scripts(state, to).await);
+        match (state.point_for(to), from) {
+            (Ok(Some(point)), _) => {
+                ways.push(way_point(point, database).await);
+                // Each is another moment: the operator may know a reason for it.
+                let others = state.points.values().rev();
+                let others = others.filter(|p| p.release > to && p.release != point.release);
+                ways.extend(others.map(|other| {
+                    let named = format!("name it with --backup {}", other.release);
+                    Candidate::not(told(other), &named)
+                }));
+            }
+            // A later one has what that release's migration did.
+            (Err(first), _) => ways.push(Candidate::not(
+                format!("restore point before {first}"),
+                "it was let go, or none was made",
+            )),
+            (Ok(None), Some(from)) => {
+                ways.push(Candidate::not(format!("restore point before {from}"), "none was made"))
+            }
+            (Ok(None), None) => {}
+        }
+        ways
+    }
+
     /// Down scripts, restore point and backups, cheapest first.
     async fn ways(
         &self,
@@ -306,33 +341,21 @@ impl App {
         data: &Data,
         database: &Database,
     ) -> Result<Vec<Candidate>, Stop> {
-        let mut ways = Vec::new();
-        if *data == Data::Cheapest {
-            ways.extend(self.down_scripts(state, to).await);
-            match (state.point_for(to), from) {
-                (Ok(Some(point)), _) => {
-                    let source = Source::Point { release: point.release };
-                    let loss = database.loss_against(&point.name).await;
-                    ways.push(Candidate {
-                        what: format!("{source}, {}", text::day(point.at.0)),
-                        loss: loss.map(Some).map_err(|trouble| trouble.to_string()),
-                        takes: Some(Duration::from_millis(point.took_ms)),
-                        source: Some((source, point.at)),
-                    });
-                }
-                // A later one has what that release's migration did.
-                (Err(first), _) => ways.push(Candidate::not(
-                    format!("restore point before {first}"),
-                    "it was let go, or none was made",
-                )),
-                (Ok(None), Some(from)) => ways
-                    .push(Candidate::not(format!("restore point before {from}"), "none was made")),
-                (Ok(None), None) => {}
-            }
+        let mut ways = match data {
+            Data::Cheapest => self.without_backup(state, (to, from), database).await,
+            _ => Vec::new(),
+        };
+        if let Data::Point(release) = data {
+            let Some(point) = state.points.get(release) else {
+                let why = format!("there is no restore point before {release}");
+                return Err(Stop::Refused(format!("{why}: cutover db list shows those that are")));
+            };
+            ways.push(way_point(point, database).await);
+            return Ok(ways);
         }
         // From then on a backup has what a release after `to` has done to the data.
         let spoilt = state.releases.values().find(|standing| standing.release.id > to);
-        let mut is_said = false;
+        let (mut is_said, mut is_damage_said) = (false, false);
         for backup in database.backups().await? {
             let manifest = &backup.manifest;
             let is_named = matches!(data, Data::Backup(id) if *id == manifest.id);
@@ -340,6 +363,17 @@ impl App {
                 && ways.iter().all(|way| !way.is_backup())
                 // What was saved because it was about to be replaced is what was got rid of.
                 && manifest.is_way_back();
+            if let (Some((_, why)), false) = (&manifest.damaged, is_named) {
+                // The newest is told: somebody may know where it is whole.
+                let is_wanted = matches!(data, Data::Cheapest | Data::NewestBackup)
+                    && ways.iter().all(|way| !way.is_backup());
+                if is_wanted && manifest.reason.is_ordinary() && !is_damage_said {
+                    let what = format!("backup {}, {}", manifest.id, text::day(manifest.at.0));
+                    ways.push(Candidate::not(what, why));
+                    is_damage_said = true;
+                }
+                continue;
+            }
             if !is_named && !is_choice {
                 continue;
             }
@@ -370,6 +404,21 @@ impl App {
             return Err(Stop::Refused(format!("backup {id} is one of the database \"{of}\"")));
         }
         Ok(ways)
+    }
+}
+
+fn told(point: &Point) -> String {
+    let source = Source::Point { release: point.release };
+    format!("{source}, {}", text::day(point.at.0))
+}
+
+async fn way_point(point: &Point, database: &Database) -> Candidate {
+    let loss = database.loss_against(&point.name).await;
+    Candidate {
+        what: told(point),
+        loss: loss.map(Some).map_err(|trouble| trouble.to_string()),
+        takes: Some(Duration::from_millis(point.took_ms)),
+        source: Some((Source::Point { release: point.release }, point.at)),
     }
 }
 

@@ -27,8 +27,8 @@ const BETWEEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)]
 impl App {
     /// Watches what restores made live, until the daemon stops.
     pub(in crate::controller) async fn tend_watches(self: Arc<Self>, stop: CancellationToken) {
-        // When each is looked at next; the first time one interval after the restore's own checks.
-        let mut next: BTreeMap<OperationId, Millis> = BTreeMap::new();
+        // When each is looked at next, and how often it was; the first time one interval after the restore's own checks.
+        let mut next: BTreeMap<OperationId, (Millis, u32)> = BTreeMap::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -40,13 +40,15 @@ impl App {
             next.retain(|operation, _| watches.iter().any(|(known, ..)| known == operation));
             for (operation, aside, watch) in watches {
                 let between = i64::try_from(self.watch_interval().as_millis()).unwrap_or(i64::MAX);
-                let due = *next.entry(operation).or_insert(Millis(aside.since.0 + between));
+                let first = (Millis(aside.since.0 + between), 0);
+                let (due, looks) = *next.entry(operation).or_insert(first);
                 if watch == Watch::Last || due <= now() {
+                    let looks = looks + 1;
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        () = self.look_after(operation, &aside, watch) => {}
+                        () = self.look_after(operation, &aside, (watch, looks)) => {}
                     }
-                    next.insert(operation, Millis(now().0 + between));
+                    next.insert(operation, (Millis(now().0 + between), looks));
                 }
             }
         }
@@ -59,13 +61,12 @@ impl App {
         if most == 0 || state.changing().is_some() || !self.has_checks() {
             return Vec::new();
         }
-        let asides = state.asides.into_iter();
-        let watched = asides.filter_map(|(operation, aside)| {
-            let watch = watch(aside.since, aside.watched.as_ref(), most, now());
-            (watch != Watch::Over).then_some((operation, aside, watch))
-        });
-        // The newest restore made what is live; what the ones before it made is not live any more.
-        watched.max_by_key(|(_, aside, _)| aside.since.0).into_iter().collect()
+        // What an earlier one made is not live any more, whether the newest is watched or not.
+        let Some((operation, aside)) = state.live_restore() else { return Vec::new() };
+        match watch(aside.since, aside.watched.as_ref(), most, now()) {
+            Watch::Over => Vec::new(),
+            watch => vec![(operation, aside.clone(), watch)],
+        }
     }
 
     /// How long restored data is watched, in milliseconds; 0: it is not.
@@ -99,7 +100,12 @@ impl App {
     }
 
     /// Makes the checks once, and says what is new in it.
-    async fn look_after(&self, operation: OperationId, aside: &Aside, watch: Watch) {
+    async fn look_after(
+        &self,
+        operation: OperationId,
+        aside: &Aside,
+        (watch, looks): (Watch, u32),
+    ) {
         let mut wrong = self.wrong_now().await;
         if !wrong.is_empty() {
             // A pool that lost a connection, a server that was restarted: once is no failure yet.
@@ -117,11 +123,14 @@ impl App {
             (watched.failed, watched.wrong) = (Some(now()), wrong.clone());
             self.say_failing(operation, aside, &wrong);
         }
+        let passes_again = watched.failed.is_some() && wrong.is_empty();
+        let is_turned = passes_again != watched.passes_again;
+        watched.passes_again = passes_again;
         if watch == Watch::Last {
             watched.ended = Some(now());
-            self.say_watched(operation, &watched, &wrong);
+            self.say_watched(operation, &watched, (looks, &wrong));
         }
-        if is_new || watch == Watch::Last {
+        if is_new || is_turned || watch == Watch::Last {
             let fact = Fact::RestoreWatched { operation, watched: Box::new(watched) };
             self.note(&Actor::daemon(), vec![fact]);
         }
@@ -157,9 +166,20 @@ impl App {
         self.say(Some(operation), LineLevel::Error, "watch", text);
     }
 
-    fn say_watched(&self, operation: OperationId, watched: &Watched, wrong: &[String]) {
+    fn say_watched(
+        &self,
+        operation: OperationId,
+        watched: &Watched,
+        (looks, wrong): (u32, &[String]),
+    ) {
         let for_ = how_long(self.watch_ms());
         let (level, text) = match (watched.failed, wrong.is_empty()) {
+            // A restart, or an operation in between: what nobody looked at is not called good.
+            (None, _) if looks < TIMES / 2 => {
+                let times = if looks == 1 { "once".to_owned() } else { format!("{looks} times") };
+                let text = format!("looked at {times} in {for_}: nothing failed then");
+                (LineLevel::Note, text)
+            }
             (None, _) => (LineLevel::Step, format!("watched {for_}: nothing failed")),
             (Some(at), true) => {
                 let at = text::clock(at.0);

@@ -7,6 +7,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cutover_model::{Actor, Ending, Fact, LineLevel, OperationId, OperationKind};
 use futures_util::FutureExt as _;
@@ -35,9 +36,52 @@ impl App {
             let put_back = Box::pin(app.pick_up(operation, why.clone()));
             if let Err(more) = caught(put_back).await {
                 tracing::error!(%operation, said = more, "putting it back panicked, too");
-                app.fail(operation, format!("{why}; putting it back failed in the same way"));
+                let why = format!("{why}; putting it back failed in the same way");
+                app.leave_as_it_is(operation, why).await;
             }
         });
+    }
+
+    /// Does something for as long as the daemon runs; where it panics it is begun again.
+    pub(in crate::controller) fn keep_doing<F>(
+        self: &Arc<Self>,
+        what: &'static str,
+        work: impl Fn(Arc<Self>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            while let Err(said) = caught(work(Arc::clone(&app))).await {
+                tracing::error!(what, said, "a standing task panicked");
+                let text = format!(
+                    "a defect in Cutover interrupted {what} ({said}); it begins again; please \
+                     report it with the lines of the daemon's log around this moment"
+                );
+                app.say(None, LineLevel::Error, "failed", text);
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = app.stop.cancelled() => return,
+                }
+            }
+        });
+    }
+
+    /// Neither it nor its way back can be carried out: a restore waits for a person, with the
+    /// database open where that can be done; anything else ends.
+    async fn leave_as_it_is(self: &Arc<Self>, operation: OperationId, why: String) {
+        self.task_over(operation);
+        let what = self.state().operations.get(&operation).map(|known| known.what.clone());
+        let Some(OperationKind::Restore { .. }) = what else { return self.fail(operation, why) };
+        let opened = caught(async {
+            if let Err(stop) = self.open_again(operation).await {
+                tracing::warn!(%operation, %stop, "the database may be closed");
+            }
+        });
+        if let Err(said) = opened.await {
+            tracing::error!(%operation, said, "opening the database panicked, too");
+        }
+        self.end_restore(operation, Stop::Stuck(why)).await;
     }
 
     /// Puts back what an operation had begun whose task fell, and ends it.
@@ -46,11 +90,17 @@ impl App {
         let known = self.state().operations.get(&operation).cloned();
         let Some(known) = known.filter(|known| known.ended.is_none()) else {
             // Only what follows its end was cut off: it is done by the next operation, or start.
+            self.task_over(operation);
             return self.say(Some(operation), LineLevel::Error, "failed", why);
         };
         match &known.what {
             OperationKind::Restore { .. } => {
-                self.end_restore(operation, Stop::Failed(why)).await;
+                // Behind the exchange the way is forward: users have written since.
+                let stop = match self.state().asides.contains_key(&operation) {
+                    true => Stop::Stuck(why),
+                    false => Stop::Failed(why),
+                };
+                self.end_restore(operation, stop).await;
             }
             OperationKind::Upkeep { .. } => {
                 self.end_upkeep(operation, Err(Stop::Failed(why))).await;
@@ -59,20 +109,39 @@ impl App {
             OperationKind::Deploy { .. } => {
                 self.say(Some(operation), LineLevel::Error, "failed", why.clone());
                 self.tidy_database(operation).await;
-                self.put_back(operation, &known.what, Ending::Failed(why));
+                self.put_back(operation, &known.what, Ending::Failed(why)).await;
             }
             OperationKind::MigrateDown { .. } => {
-                self.say(Some(operation), LineLevel::Error, "failed", why);
-                self.end_down(operation, &known.what);
+                self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                self.end_down(operation, &known.what, Ending::Failed(why)).await;
             }
             what => match (parts_of(what), &known.moved) {
                 (Some(remade), None) => {
                     self.say(Some(operation), LineLevel::Error, "failed", why.clone());
-                    self.put_back_interrupted(operation, remade, Ending::Failed(why));
+                    self.put_back_interrupted(operation, remade, Ending::Failed(why)).await;
                 }
+                (_, Some(_)) => self.end_moved(operation, why).await,
                 _ => self.fail(operation, why),
             },
         }
+    }
+
+    /// Traffic has moved as it was asked to; what follows that was cut off.
+    async fn end_moved(self: &Arc<Self>, operation: OperationId, why: String) {
+        let state = self.state();
+        let to = state.split.stable;
+        let singletons = caught(async {
+            if let Err(why) = self.move_singletons(operation, to).await {
+                self.say(Some(operation), LineLevel::Error, "singletons", why);
+            }
+        });
+        if let Err(said) = singletons.await {
+            let text = format!("services that run once may not have moved ({said})");
+            self.say(Some(operation), LineLevel::Error, "singletons", text);
+        }
+        let serves = state.serving().map_or("nothing".to_owned(), |release| release.to_string());
+        let text = format!("traffic had moved before and stays: {serves} serves; then {why}");
+        self.fail(operation, text);
     }
 
     fn fail(&self, operation: OperationId, why: String) {
@@ -81,6 +150,9 @@ impl App {
         self.note(&Actor::daemon(), vec![ended]);
     }
 }
+
+/// How long a standing task that panicked is left alone.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Sees work to its end; what it said when it panicked.
 async fn caught(work: impl Future<Output = ()>) -> Result<(), String> {

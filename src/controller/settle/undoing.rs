@@ -240,21 +240,24 @@ impl App {
         Ending::Done
     }
 
-    /// After a start: one that was cut off is at its target or where it began, and ends so; where
-    /// that cannot be found out, it ends and says so, since everything else waits for it.
-    pub(super) fn end_down(self: &Arc<Self>, operation: OperationId, what: &OperationKind) {
+    /// After a start, or a panic: one that was cut off is at its target or where it began, and ends
+    /// so, as `cut_off` where it began; where that cannot be found out, it ends and says so, since
+    /// everything else waits for it.
+    pub(super) async fn end_down(
+        self: &Arc<Self>,
+        operation: OperationId,
+        what: &OperationKind,
+        cut_off: Ending,
+    ) {
         let OperationKind::MigrateDown { release } = *what else { return };
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let Some(outcome) = app.outcome(operation, release).await else { return };
-            let Some(()) = app.clean_down(operation, release, &outcome).await else { return };
-            let ending = match outcome {
-                Outcome::Gone => app.went_down(operation, release),
-                Outcome::Stays => Ending::Interrupted,
-                Outcome::Unknown(why) => app.in_doubt(operation, release, &why),
-            };
-            app.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
-        });
+        let Some(outcome) = self.outcome(operation, release).await else { return };
+        let Some(()) = self.clean_down(operation, release, &outcome).await else { return };
+        let ending = match outcome {
+            Outcome::Gone => self.went_down(operation, release),
+            Outcome::Stays => cut_off,
+            Outcome::Unknown(why) => self.in_doubt(operation, release, &why),
+        };
+        self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
     }
 }
 

@@ -78,10 +78,17 @@ impl App {
             "newest" => newest_first.find(|backup| backup.manifest.is_way_back()),
             id => newest_first.find(|backup| backup.id() == id),
         };
+        let damaged = listed.backups.iter().rev().find_map(|backup| {
+            let (_, why) = backup.manifest.damaged.as_ref()?;
+            backup.manifest.reason.is_ordinary().then(|| (backup.id(), why))
+        });
         found.map(|backup| backup.id().to_owned()).ok_or_else(|| {
-            Failure::Unknown(match id {
-                "newest" => "there is no backup yet: cutover backup create".to_owned(),
-                id => format!("there is no backup {id}: cutover backup list"),
+            Failure::Unknown(match (id, damaged) {
+                ("newest", Some((id, why))) => {
+                    format!("there is no backup that can be read: of {id}, {why}")
+                }
+                ("newest", None) => "there is no backup yet: cutover backup create".to_owned(),
+                (id, _) => format!("there is no backup {id}: cutover backup list"),
             })
         })
     }

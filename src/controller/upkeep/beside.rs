@@ -3,13 +3,13 @@
 //!
 //! Each looks first for what an earlier try of the same operation has finished.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use cutover_model::{Actor, Fact, LineLevel, Millis, OperationId};
 
 use super::super::restoring::Stop;
 use super::super::{App, now};
-use crate::host::files::given::Given;
+use crate::host::files::given::{self, Given};
 use crate::reconciler::database::{Database, Trouble};
 use crate::{crash, text};
 
@@ -24,7 +24,9 @@ impl App {
         let backup = match database.made_before(self.began(operation)).await? {
             Some(backup) => backup,
             None => {
-                let given = Given::again(Path::new(path), identity).map_err(Stop::Refused)?;
+                let (of, identity) = (PathBuf::from(path), identity.map(str::to_owned));
+                let given = given::aside(move || Given::again(&of, identity.as_deref())).await;
+                let given = given.map_err(Stop::Refused)?;
                 let shown = |trouble: Trouble| trouble.about(&given.reading(), path);
                 let found = database.look_at(&given).await.map_err(shown)?;
                 self.step(operation, "look", Database::found_text(&found));

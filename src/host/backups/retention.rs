@@ -3,7 +3,8 @@
 //! Pure. A day and a week are those of the operator's time zone; a week begins on Monday. The
 //! newest backup that was read back completely is never let go, nor one that a plan names. What was
 //! saved because something was about to be replaced or dropped, what came from elsewhere and what
-//! is damaged stands for no day: it goes a month after it was made.
+//! is damaged stands for no day: it goes a month after it was made. An archive that is missing, or
+//! short, at the moment is no damage that was read: it stands for no day either, and stays.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +53,8 @@ pub fn may_go(
             made => made,
         };
         let made = made.max(manifest.at);
-        if now.0 - made.0 <= APART_FOR_MS {
+        // What is only seen in passing is no reason to remove anything.
+        if now.0 - made.0 <= APART_FOR_MS || backup.is_only_seen {
             kept.insert(backup.id());
         }
     }

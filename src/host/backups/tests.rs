@@ -41,7 +41,7 @@ fn manifest(id: &str, at: i64) -> Manifest {
 
 fn backup(number: i64) -> Backup {
     let manifest = manifest(&format!("b-{number}"), MONDAY + number * DAY);
-    Backup { folder: PathBuf::from(&manifest.id), manifest }
+    Backup { folder: PathBuf::from(&manifest.id), manifest, is_only_seen: false }
 }
 
 async fn made(home: &Path, bytes: &[u8]) -> Backup {
@@ -171,4 +171,9 @@ fn a_damaged_backup_stands_for_no_day() {
     let now = (Millis(MONDAY + 2 * DAY), &TimeZone::UTC);
     // The damaged one is a person's to look at until a month has passed.
     assert_eq!(may_go(&backups, keep, now, &BTreeSet::new()), [] as [&str; 0]);
+    let later = (Millis(MONDAY + 90 * DAY), &TimeZone::UTC);
+    assert_eq!(may_go(&backups, keep, later, &BTreeSet::new()), ["b-1"]);
+    // Somebody may be bringing its archive back at this moment.
+    backups[1].is_only_seen = true;
+    assert_eq!(may_go(&backups, keep, later, &BTreeSet::new()), [] as [&str; 0]);
 }

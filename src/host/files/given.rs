@@ -9,6 +9,7 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
@@ -39,6 +40,27 @@ impl Asker {
 pub struct Given {
     handle: OwnedFd,
     stat: Stat,
+}
+
+/// How long a file system is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens a file on a thread of its own: one on a file system that hangs may take for ever, and
+/// nothing else waits for it.
+///
+/// # Errors
+/// Why it cannot be opened, in plain words.
+pub async fn aside(
+    open: impl FnOnce() -> Result<Given, String> + Send + 'static,
+) -> Result<Given, String> {
+    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(open)).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(broken)) => Err(format!("the file cannot be opened: {broken}")),
+        Err(_) => Err(format!(
+            "its file system does not answer within {} s: copy the file to a local disk",
+            PATIENCE.as_secs()
+        )),
+    }
 }
 
 impl Given {

@@ -193,6 +193,8 @@ impl Database {
             manifest.operation == Some(self.operation)
                 && manifest.installation == self.server.installation.as_str()
                 && manifest.made_at >= began
+                // One whose archive is gone by now is made once more.
+                && manifest.damaged.is_none()
         };
         Ok(listed.backups.into_iter().find(ours))
     }

@@ -91,7 +91,7 @@ pub(super) fn schema(
     let named = to.map_or_else(String::new, |to| format!(" --to {to}"));
     let code = state.code_of(target);
     let mut ways = Vec::new();
-    if let Ok(Some(_)) = state.point_for(code) {
+    if let Ok(Some(_)) = state.point_for(target) {
         let what = format!("{target} with the data from before: shows what is lost, then asks");
         ways.push(Way::new(format!("cutover rollback --database{named}"), what));
     }
