@@ -182,7 +182,8 @@ pub struct App {
     habits: Notify,
     /// The restore that is carried out, and plans that were shown.
     restoring: Mutex<restoring::Restoring>,
-    /// Whose turn it is with the rollback that is set for later; of which it was told that it waits.
+    /// Whose turn it is with the rollback that is set for later; when that was set of which it was
+    /// told that it waits.
     schedule_turn: tokio::sync::Mutex<Option<Millis>>,
     /// Ends the task that keeps the rule for the public ports.
     kept_rule: Mutex<Option<CancellationToken>>,

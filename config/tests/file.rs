@@ -100,6 +100,7 @@ fn a_folder_of_backups_belongs_to_one_app() {
     let backup = |path: &str| format!("backup = {{ schedule = \"0 3 * * *\", path = \"{path}\" }}");
     for (one, two, line) in [
         (backup("kept"), backup("/srv/shop/kept/"), 21),
+        (backup("kept"), backup("/srv/shop/../shop/./kept"), 21),
         // The folder that an app has where it says nothing.
         (String::new(), backup("/var/lib/cutover/backups/one"), 21),
     ] {

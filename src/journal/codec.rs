@@ -59,7 +59,8 @@ const LIFTS: [Lift; 0] = [];
 pub const STATE_VERSION: u32 = 2;
 
 /// The step at place n lifts a snapshot of version n + 1 to n + 2; never edited, only added to.
-/// 2: who served when a restore point was made, rollbacks set for later; a state without facts has none.
+/// 2: who served when a restore point was made, rollbacks set for later; a state without facts has
+/// none.
 const STATE_LIFTS: [StateLift; STATE_VERSION as usize - 1] = [Ok];
 
 /// A change of an older snapshot's form; an error says in plain words what it lacks.

@@ -28,7 +28,8 @@ pub(super) fn watch(app: &App, state: &AppState) -> Option<String> {
         let wrong = watched.wrong.join("; ");
         return match (watched.failed, watched.ended) {
             (Some(at), _) if watched.passes_again => Some(format!(
-                "on the data that {operation} put back something failed at {}, and passes now: {wrong}",
+                "on the data that {operation} put back something failed at {}, and passes now: \
+                 {wrong}",
                 text::day(at.0)
             )),
             (Some(at), _) => Some(format!(

@@ -27,7 +27,8 @@ const BETWEEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)]
 impl App {
     /// Watches what restores made live, until the daemon stops.
     pub(in crate::controller) async fn tend_watches(self: Arc<Self>, stop: CancellationToken) {
-        // When each is looked at next, and how often it was; the first time one interval after the restore's own checks.
+        // When each is looked at next, and how often it was; the first time one interval after the
+        // restore's own checks.
         let mut next: BTreeMap<OperationId, (Millis, u32)> = BTreeMap::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

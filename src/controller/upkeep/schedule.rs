@@ -98,11 +98,13 @@ impl App {
     /// Backups that the rule lets go, oldest first.
     pub(super) async fn may_go(&self, keep: Keep) -> Result<Vec<backups::Backup>, Failure> {
         let state = self.state();
-        let Some(home) = self.settings().database.as_ref().map(|d| d.backups.clone()) else {
-            return Ok(Vec::new());
-        };
+        let settings = self.settings();
+        let known = settings.database.as_ref().map(|d| (d.backups.clone(), d.name.clone()));
+        let Some((home, own)) = known else { return Ok(Vec::new()) };
         let listed = backups::list(&home).await;
-        let listed = listed.map_err(|error| Failure::Impossible(error.to_string()))?.backups;
+        let mut listed = listed.map_err(|error| Failure::Impossible(error.to_string()))?.backups;
+        // The same folder by another path may hold another app's.
+        listed.retain(|backup| backup.manifest.database == own.as_str());
         let mut named = BTreeSet::new();
         for backup in &listed {
             let (id, manifest) = (backup.id(), &backup.manifest);

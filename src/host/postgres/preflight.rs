@@ -344,7 +344,7 @@ mod tests {
         assert!(said(2_000, Duration::from_secs(5)).is_empty());
         let [text] = said(2_000, Duration::from_secs(1)).try_into().expect("one reason");
         assert!(
-            text.starts_with("to end 2,000 sessions") && text.contains("raise max_hold"),
+            text.starts_with("to end 2000 sessions") && text.contains("raise max_hold"),
             "{text}"
         );
     }

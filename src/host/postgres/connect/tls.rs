@@ -171,12 +171,16 @@ fn by_authorities(
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let at = |why: String| format!("{} (`ca`) cannot be used: {why}", ca.display());
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| at(error.to_string()))? {
-        let certificate = certificate.map_err(|error| at(error.to_string()))?;
-        roots.add(certificate).map_err(|error| at(error.to_string()))?;
-    }
+    let found = CertificateDer::pem_file_iter(ca).map_err(|error| at(error.to_string()))?;
+    let found: Result<Vec<_>, _> = found.collect();
+    let found = found.map_err(|error| at(error.to_string()))?;
+    // A bundle of the system may hold an odd one, which is nobody's authority then.
+    let (_, odd) = roots.add_parsable_certificates(found);
     if roots.is_empty() {
-        return Err(at("it holds no certificate in PEM".to_owned()));
+        return Err(at(match odd {
+            0 => "it holds no certificate in PEM".to_owned(),
+            _ => "it holds no certificate that can be read as an authority's".to_owned(),
+        }));
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
