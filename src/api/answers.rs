@@ -46,7 +46,7 @@ pub fn done(desk: &Desk, app: &Arc<App>, answer: Answer) -> Response {
         next_weights: status::next_weights(&answer.state),
         remarks: status::remarks(&answer.state, answer.operation),
         cuts_only: matches!(answer.effects.as_slice(), [Effect::Drain { .. }]),
-        has_database: app.settings().database.is_some(),
+        has_database: app.settings().database.is_some() && app.settings().stack.is_some(),
         rollback: Some(status::rollback(app, &answer.state)),
     })
     .into_response()

@@ -108,8 +108,14 @@ pub enum ProcessError {
     },
 }
 
-fn remedy(error: &std::io::Error) -> &'static str {
+/// What to do about a program that cannot be started.
+pub(crate) fn remedy(error: &std::io::Error) -> &'static str {
+    // EMFILE and ENFILE, which have no kind of their own.
+    const NO_DESCRIPTORS: [Option<i32>; 2] = [Some(24), Some(23)];
     match error.kind() {
+        _ if NO_DESCRIPTORS.contains(&error.raw_os_error()) => {
+            "no more files can be opened: look at the limits (LimitNOFILE, ulimit -n)"
+        }
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory => {
             "no more processes can be started: look at the limits (TasksMax, ulimit -u) and at \
              the free memory"

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cutover_model::{AppState, Ending, Millis, OperationId};
+use cutover_model::{AppKind, AppState, Ending, Millis, OperationId};
 
 use super::super::wire::{BackupLine, DataReadiness, DrillLine, Rung};
 use crate::controller::App;
@@ -27,6 +27,17 @@ pub(super) async fn listed(app: &App) -> Option<Listed> {
 
 /// The cheapest way back, in the order in which a restore would take it; `None`: not known.
 pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataReadiness> {
+    if state.kind == AppKind::Static {
+        listed?;
+        return Some(DataReadiness {
+            rung: Rung::None,
+            what: "not from here, with fixed endpoints; beside the live database: cutover backup \
+                   restore ID --aside"
+                .to_owned(),
+            at: None,
+            takes_ms: None,
+        });
+    }
     let to = state.rollback_target();
     // Without the right one a later one is none: it has migrations that the release did not have.
     let point = to.and_then(|to| state.point_for(to).ok().flatten());
@@ -48,10 +59,21 @@ pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataRead
         },
         None => DataReadiness {
             rung: Rung::None,
-            what: "NO WAY BACK: no restore point and no backup".to_owned(),
+            what: match damaged(listed) {
+                Some((id, why)) => format!("NO WAY BACK: no restore point, and of {id}: {why}"),
+                None => "NO WAY BACK: no restore point and no backup".to_owned(),
+            },
             at: None,
             takes_ms: None,
         },
+    })
+}
+
+/// The newest backup of the live database that cannot be read, and why.
+fn damaged(listed: &Listed) -> Option<(&str, &str)> {
+    listed.backups.iter().rev().find_map(|backup| {
+        let (_, why) = backup.manifest.damaged.as_ref()?;
+        backup.manifest.reason.is_ordinary().then_some((backup.id(), why.as_str()))
     })
 }
 

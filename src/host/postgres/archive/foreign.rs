@@ -24,6 +24,7 @@ use super::{Kept, Sealed, hex, listing, measure, seal};
 use crate::host::postgres::connect::Server;
 use crate::host::postgres::error::DbError;
 use crate::host::postgres::names::DbName;
+use crate::host::process::remedy;
 use plain::{Line, Scan};
 
 /// The longest line of a dump: a row is one line, and PostgreSQL keeps values below 1 GB.
@@ -242,7 +243,9 @@ impl Text {
                 command.arg("--decompress").arg("--stdout").arg("--").arg(path);
                 command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
                 command.process_group(0).kill_on_drop(true);
-                let mut child = command.spawn().map_err(at)?;
+                let mut child = command.spawn().map_err(|error| {
+                    bad(path, format!("gzip cannot be started ({error}): {}", remedy(&error)))
+                })?;
                 let stdout = child.stdout.take().ok_or_else(|| bad(path, "gzip was lost"))?;
                 (Box::new(stdout), Some(child))
             }

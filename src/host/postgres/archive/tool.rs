@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::host::postgres::connect::{Located, Reach, Server};
 use crate::host::postgres::error::DbError;
 use crate::host::postgres::names::DbName;
-use crate::host::process::{self, Spec, tail};
+use crate::host::process::{self, Spec, remedy, tail};
 use crate::host::redact::Secrets;
 
 /// How much is moved at a time.
@@ -100,10 +100,13 @@ fn on_this_host(
     command.args(args).envs(env.iter().cloned()).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| DbError::Preflight {
-        what: format!(
-            "this host cannot run {program} ({error}), which a server outside of compose needs; \
-             install Debian's postgresql-client in the server's version or a later one"
-        ),
+        what: match error.kind() {
+            std::io::ErrorKind::NotFound => format!(
+                "this host has no {program}, which a server outside of compose needs; install \
+                 Debian's postgresql-client in the server's version or a later one"
+            ),
+            _ => format!("this host cannot run {program} ({error}): {}", remedy(&error)),
+        },
     })?;
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
