@@ -97,6 +97,34 @@ impl App {
         Ok(answer)
     }
 
+    /// After a panic in an adoption: the ports go back to who had them, as at the first new error.
+    pub(super) async fn end_fallen_adoption(&self, operation: OperationId, why: String) {
+        let state = self.state();
+        if state.redirect.is_some() {
+            self.let_rule_go();
+            match leave::give_back(state.redirect.as_ref()).await {
+                Ok(()) => self.note(&Actor::daemon(), vec![Fact::PortsGiven]),
+                Err(error) => {
+                    let text = format!("the ports still lead to Cutover: {error}; cutover leave");
+                    return self.end(operation, Err((format!("{why}; {text}"), None)));
+                }
+            }
+        }
+        let unproven = state.releases.values().find(|standing| standing.proven_at.is_none());
+        let release = unproven.map(|standing| standing.release.id);
+        self.end(operation, Err((why, release)));
+    }
+
+    /// After a panic while the ports were given back: as long as the rule is on record it is kept.
+    pub(super) fn end_fallen_leave(self: &Arc<Self>, operation: OperationId, why: String) {
+        let where_to = match self.state().redirect.is_some() {
+            true => "new connections still come to Cutover; cutover leave begins again",
+            false => "new connections go to the containers; cutover leave clears what is left",
+        };
+        self.keep_rule();
+        self.end(operation, Err((format!("{why}; {where_to}"), None)));
+    }
+
     fn end(&self, operation: OperationId, result: Result<String, (String, Option<ReleaseId>)>) {
         let mut facts = Vec::new();
         let ending = match result {
@@ -187,6 +215,7 @@ impl App {
             self.note(&Actor::daemon(), vec![Fact::PortsGiven]);
             return Err(error.to_string());
         }
+        crate::crash::point("adopt.leading");
         let text = "new connections come through Cutover".to_owned();
         self.say(Some(operation), LineLevel::Step, "", text);
         let limits = Limits::from_reach(length, self.settings().max_error_rate, &reach);
@@ -305,6 +334,7 @@ impl App {
     async fn give_back(self: &Arc<Self>, operation: OperationId) -> Result<String, String> {
         let plan = self.leave_plan().await?;
         let rule = self.state().redirect;
+        crate::crash::point("leave.begun");
         if let Way::Put(putting) = &plan.way {
             if rule.is_none() {
                 return Err(format!(

@@ -51,6 +51,35 @@ fn deploy_after_adopt_then_leave_brings_plain_compose_back() {
 }
 
 #[test]
+fn a_panic_while_the_ports_are_taken_or_given_back_costs_no_request_and_both_go_again() {
+    let mut fronted = Fronted::beside();
+    let falls_at = |fronted: &mut Fronted, place: &str, typed: &[&str], says: &str| {
+        fronted.cutover.stop();
+        fronted.cutover.variable("CUTOVER_CRASH", Some(&format!("panic:{place}")));
+        fronted.cutover.serve();
+        let load = fronted.load_on_both(Ipv4Addr::LOCALHOST, 100, 100);
+        load.wait_for(100);
+        fronted.run(typed).exits(1).says(&["a defect in Cutover ended it", says]);
+        load.wait_for(100);
+        load.stop_without_a_failure();
+        fronted.cutover.variable("CUTOVER_CRASH", None);
+    };
+    falls_at(&mut fronted, "adopt.leading", ADOPT, "falls at adopt.leading");
+    let page = fronted.shop.answers(fronted.shop.port, "/");
+    assert!(page.header("via").is_none(), "the rule still stands: {}", page.head);
+    // The same daemon goes on.
+    fronted.run(ADOPT).succeeded();
+    falls_at(&mut fronted, "leave.begun", &["leave", "--yes"], "cutover leave begins again");
+    let page = fronted.shop.answers(fronted.shop.port, "/");
+    assert!(page.header("via").is_some(), "{}", page.head);
+    fronted.cutover.stop();
+    fronted.cutover.serve();
+    fronted.run(&["leave", "--yes"]).succeeded();
+    let page = fronted.shop.answers(fronted.shop.port, "/");
+    assert!(page.header("via").is_none(), "{}", page.head);
+}
+
+#[test]
 fn adopt_takes_over_from_nginx_on_the_host() {
     let mut fronted = Fronted::beside();
     let mut nginx = Nginx::start(&mut fronted);

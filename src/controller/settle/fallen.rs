@@ -115,6 +115,8 @@ impl App {
                 self.say(Some(operation), LineLevel::Error, "failed", why.clone());
                 self.end_down(operation, &known.what, Ending::Failed(why)).await;
             }
+            OperationKind::Adopt => self.end_fallen_adoption(operation, why).await,
+            OperationKind::Leave => self.end_fallen_leave(operation, why),
             what => match (parts_of(what), &known.moved) {
                 (Some(remade), None) => {
                     self.say(Some(operation), LineLevel::Error, "failed", why.clone());
