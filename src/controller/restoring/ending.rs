@@ -143,6 +143,9 @@ impl App {
                 back.map_err(Stop::Stuck)?;
             }
         }
+        if let Err(trouble) = database.sweep().await {
+            tracing::warn!(%operation, %trouble, "half a dump may be left");
+        }
         Ok(database.drop_candidate(&plan).await?)
     }
 

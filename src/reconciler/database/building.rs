@@ -44,6 +44,8 @@ impl Database {
     /// # Errors
     /// [`Trouble`].
     pub async fn dump(&self, plan: &RestorePlan) -> Result<String, Trouble> {
+        // What a kill left of an earlier try.
+        self.sweep().await?;
         let (_, text) = self.back_up(Reason::Before(self.operation), plan.from).await?;
         Ok(text)
     }
