@@ -88,6 +88,7 @@ impl Proxy {
             settings,
             board,
             connections: AtomicUsize::new(0),
+            accepting: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             access_lost: AtomicU64::new(0),
@@ -308,9 +309,11 @@ impl Proxy {
     async fn wait_for_connections(&self, deadline: Duration) -> u64 {
         let until = tokio::time::Instant::now() + deadline;
         loop {
+            // In this order: what was accepted last is a connection before its task has ended.
+            let accepting = self.shared.accepting.load(Ordering::Acquire);
             let left = self.shared.connections.load(Ordering::Acquire);
             let now = tokio::time::Instant::now();
-            if left == 0 || now >= until {
+            if (accepting == 0 && left == 0) || now >= until {
                 return left as u64;
             }
             tokio::time::sleep_until((now + Duration::from_millis(5)).min(until)).await;

@@ -62,6 +62,9 @@ pub(crate) struct Shared {
     pub(crate) pages: ArcSwap<Pages>,
     pub(crate) board: Arc<Board>,
     pub(crate) connections: AtomicUsize,
+    /// Tasks that may still accept a connection: what one of them has taken from its socket is
+    /// counted before it ends.
+    pub(crate) accepting: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) access_lost: AtomicU64,
@@ -301,8 +304,10 @@ fn listen(worker: &Arc<Worker>, held: &Held) {
     match held.listener.try_clone().and_then(TcpListener::from_std) {
         Ok(listener) => {
             let (worker, serves, stop) = (worker.clone(), held.serves.clone(), held.stop.clone());
+            let accepts = Accepting::new(&worker.shared);
             // The task ends with `stop`, when the proxy stops, or with the worker's runtime.
             tokio::spawn(async move {
+                let _accepts = accepts;
                 let accepting = async {
                     match serves {
                         Serves::Routes => accept(&worker, &listener, None).await,
@@ -409,6 +414,23 @@ impl Place {
         let place = Self { shared: shared.clone() };
         // Dropping the place gives it back.
         (before < shared.settings.limits.connections.most()).then_some(place)
+    }
+}
+
+/// A task that accepts connections, as long as it lives.
+#[derive(Debug)]
+struct Accepting(Arc<Shared>);
+
+impl Accepting {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.accepting.fetch_add(1, Ordering::AcqRel);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
