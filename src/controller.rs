@@ -53,6 +53,7 @@ pub use cut_back::Recorded;
 pub use endpoints::Endpoints;
 pub use gate::{Closing, HoldGuard, HoldLimits, HoldLost, Turned, first_hold};
 pub use incident::Harm;
+pub use live::Overdue;
 pub use make::DeployRequest;
 pub use ports::Carried;
 pub use remaking::Preview;
@@ -359,6 +360,12 @@ impl App {
     #[must_use]
     pub fn unrecorded(&self) -> usize {
         self.live().waiting()
+    }
+
+    /// Those of them that the disk should have taken by now, if there are any.
+    #[must_use]
+    pub fn overdue(&self) -> Option<Overdue> {
+        self.live().overdue()
     }
 
     /// The reason why this app's journal is not trusted, if it is not.

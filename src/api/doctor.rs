@@ -132,10 +132,8 @@ fn own(app: &App) -> Vec<Finding> {
     if let Some(why) = app.untrusted() {
         findings.push(danger("journal", why, "cutover status"));
     }
-    let unrecorded = app.unrecorded();
-    if unrecorded > 0 {
-        let text = format!("{unrecorded} changes are not in the journal: the disk refuses them");
-        findings.push(danger("unrecorded", text, "df -h"));
+    if let Some(overdue) = app.overdue() {
+        findings.push(danger("unrecorded", overdue.to_string(), "df -h"));
     }
     let gated = app.shared().proxy.gated(&app.name);
     if gated.hold.is_some() && runs(&state).is_none() {

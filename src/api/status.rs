@@ -144,12 +144,7 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
 
 fn notes(desk: &Desk, app: &App) -> Vec<String> {
     let mut notes = desk.troubles.notes();
-    let waiting = app.unrecorded();
-    if waiting > 0 {
-        notes.push(format!(
-            "{waiting} changes are not in the journal yet: the disk does not take them"
-        ));
-    }
+    notes.extend(app.overdue().map(|overdue| overdue.to_string()));
     let drift = app.drift();
     notes.extend(drift.running);
     for (release, services) in &drift.lost {

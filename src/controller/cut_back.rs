@@ -20,7 +20,7 @@ use crate::journal::weights::Entry;
 
 /// How long the answer waits for the disk before it says "not yet": the first line has to stand
 /// within 50 ms, whatever the disk does.
-pub(super) const DISK: Duration = Duration::from_millis(25);
+const DISK: Duration = Duration::from_millis(25);
 
 /// Where a change stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,9 @@
 //! their numbers in the order in which the journal gets the facts.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cutover_model::{
     Actor, AppState, Asked, Color, Fact, Generation, Happened, Input, OperationId, evolve,
@@ -13,6 +15,7 @@ use cutover_model::{
 use tokio::sync::{broadcast, oneshot};
 
 use super::{Failure, Following, now};
+use crate::text;
 
 /// Facts that a follower can still read without the journal: one long deploy has about a hundred.
 const RECENT: usize = 512;
@@ -23,12 +26,35 @@ const RECENT: usize = 512;
 /// operation at most is still running, and a cut-back that would move nothing leaves no fact.
 const WAITING: usize = 1_000;
 
+/// What a slow disk may need; over it people are told.
+const SLOW: Duration = Duration::from_secs(3);
+
 /// Facts that belong together.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) facts: Vec<Happened>,
     /// Told once, when the batch is durable or why it is not yet.
     pub(super) durable: Option<oneshot::Sender<Result<(), String>>>,
+    since: Instant,
+    /// Why the disk did not take it, the last time.
+    refused: Option<String>,
+}
+
+/// Changes that the disk should have taken by now.
+#[derive(Debug)]
+pub struct Overdue {
+    /// How many batches.
+    pub batches: usize,
+    /// What the disk says, or that it says nothing.
+    pub why: String,
+}
+
+impl fmt::Display for Overdue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.batches == 1 { "is" } else { "are" };
+        let changes = text::number_of(self.batches, "change");
+        write!(f, "{changes} {verb} not in the journal yet: {}", self.why)
+    }
 }
 
 /// See the module.
@@ -116,7 +142,7 @@ impl Live {
         if self.pending.len() >= WAITING && only_lines {
             return;
         }
-        self.pending.push_back(Batch { facts, durable });
+        self.pending.push_back(Batch { facts, durable, since: Instant::now(), refused: None });
     }
 
     /// Facts that the journal has; `recorded` is the state after them.
@@ -145,6 +171,7 @@ impl Live {
     /// The oldest batch could not be written now.
     pub(super) fn not_written(&mut self, why: &str) {
         for batch in &mut self.pending {
+            batch.refused = Some(why.to_owned());
             if let Some(durable) = batch.durable.take() {
                 drop(durable.send(Err(why.to_owned())));
             }
@@ -167,6 +194,17 @@ impl Live {
 
     pub(super) fn waiting(&self) -> usize {
         self.pending.len()
+    }
+
+    /// What waits because the disk refused it, or for longer than a slow disk needs.
+    pub(super) fn overdue(&self) -> Option<Overdue> {
+        let is_late = |batch: &&Batch| batch.refused.is_some() || batch.since.elapsed() > SLOW;
+        let late: Vec<&Batch> = self.pending.iter().filter(is_late).collect();
+        let first = late.first()?;
+        let waits =
+            || format!("the disk has not answered for {} s", first.since.elapsed().as_secs());
+        let why = late.iter().find_map(|batch| batch.refused.clone()).unwrap_or_else(waits);
+        Some(Overdue { batches: late.len(), why })
     }
 
     pub(super) fn follow(&self) -> Following {

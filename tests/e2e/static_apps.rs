@@ -182,8 +182,12 @@ fn a_kill_right_after_a_rollback_that_was_set_for_later_does_not_repeat_it() {
     apps.cutover.serve();
     assert_eq!(apps.color_of("one"), "one-blue");
     let said = || apps.cutover.run(&["events", "-n", "100", "--app", "one"]).printed.stdout;
-    eventually("it is known to be done", Duration::from_secs(10), || {
-        said().contains("carries it out").then_some(())
+    // On a slow disk it died between the weights file and the journal; then the request of the
+    // operation is lost, and what is known is that there is nothing left to do.
+    eventually("it is known to be done", Duration::from_secs(30), || {
+        let said = said();
+        let known = said.contains("carries it out") || said.contains("has no traffic any more");
+        known.then_some(())
     });
     let said = said();
     assert_eq!(said.matches("rollback from r2 to r1").count(), 2, "set, and once done:\n{said}");

@@ -268,6 +268,8 @@ impl Drop for Injected {
 fn a_sync_that_fails_once_is_no_success_and_the_next_command_converges() {
     let mut cutover = Cutover::start(None);
     cutover.good(&["shift", "10%"]);
+    // It is durable only after all that the first shift left to be written.
+    cutover.good(&["note", "o1", "the disk has everything"]);
     let failing = Injected::into(&cutover, "fsync,fdatasync", "error=EIO:when=1");
     let refused = cutover.run(&["shift", "100%"]);
     assert_ne!(refused.exit, 0, "its fact may be lost: {refused:?}");

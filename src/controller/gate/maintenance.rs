@@ -15,12 +15,13 @@ use cutover_proxy::message::{Cidr, Closed, DrainApp, Gate, GateChange, Streams};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
-use super::super::cut_back::DISK;
 use super::super::{App, Failure, Recorded, now};
 use crate::journal::disk;
 
 /// The longest page that is kept: that of `[proxy.error_pages]`.
 const LONGEST_PAGE: u64 = 256 * 1024;
+/// How long the answer waits for the disk; clients are sent away, or served, before.
+const DISK: Duration = Duration::from_secs(2);
 
 /// How clients shall be sent away.
 #[derive(Debug, Clone, PartialEq, Eq)]
