@@ -4,13 +4,14 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= $(if $(CI),never,auto)
 APP := examples/shop/app/Cargo.toml
 
-.PHONY: demo setup test check e2e bench help
+.PHONY: demo setup test check e2e kills bench help
 
 help:
 	@echo "make demo    the main job on your terminal: no Docker, no configuration"
 	@echo "make test    everything, with real containers and PostgreSQL (sets the machine up)"
 	@echo "make check   format, lints, documentation and the tests that need no Docker"
 	@echo "make e2e     only the tests with real containers; make e2e T=NAME for some of them"
+	@echo "make kills   kill -9 behind every record of every operation, and 200 times at random (2 hours)"
 	@echo "make bench   CPU per request, side by side with nginx and HAProxy"
 	@echo "make setup   packages, engine and images for make test"
 
@@ -62,3 +63,13 @@ check:
 e2e: setup
 	scripts/sweep
 	$(call RUN_TESTS,--features cutover/e2e --test e2e,$(T))
+
+# Every state and both ways from it; then 200 rounds of two kills each, from one seed that is printed.
+# The gate has a sample of both.
+kills: setup
+	scripts/sweep
+	CUTOVER_EVERY=1 cargo nextest run --locked --features cutover/e2e --test e2e --profile kills \
+		-E 'test(behind_each_record)'
+	CUTOVER_SEED=$${CUTOVER_SEED:-$$(date +%s)} CUTOVER_KILLS=100 cargo nextest run --locked \
+		--features cutover/e2e --test e2e --profile kills --no-capture \
+		-E 'test(/^kills::.*killed_twice/)'

@@ -4,6 +4,8 @@
 //! comes from one seed, which is printed: `CUTOVER_SEED` gives another run, `CUTOVER_KILLS` says how
 //! many rounds it has.
 
+pub(crate) mod states;
+
 use std::time::{Duration, Instant};
 
 use crate::backups::RARELY;
@@ -215,7 +217,9 @@ impl Shop {
         if !is_there() {
             said.push(self.run(&["rollback", "--to", "r2", "--force"]).printed.both());
         }
-        assert!(is_there(), "no way forward: {}", said.join("\n"));
+        let now = (self.fronted.release_now(), self.orders("shop"));
+        let wanted = ("v2".to_owned(), spoilt.to_owned());
+        assert_eq!(now, wanted, "no way forward: {}", said.join("\n"));
     }
 
     /// The operations of this kind that were begun, the newest last.

@@ -147,6 +147,12 @@ impl Cutover {
         }
     }
 
+    /// Whether the daemon has ended by itself.
+    pub(crate) fn has_died(&mut self) -> bool {
+        let child = self.daemon.as_mut().expect("a daemon was started");
+        child.try_wait().expect("the state of a child").is_some()
+    }
+
     /// SIGTERM, and waits for the orderly end.
     pub(crate) fn stop(&mut self) -> i32 {
         let Some(mut child) = self.daemon.take() else { return 0 };

@@ -38,7 +38,9 @@ impl Traces {
         }
         let left: Vec<&String> = self.0.difference(&before.0).collect();
         let left: Vec<&&String> = left.iter().filter(|line| !stays.contains(line)).collect();
-        let gone: Vec<&String> = before.0.difference(&self.0).collect();
+        // The daemon was about to write its tables in the first look.
+        let half_written = |line: &&String| line.as_str() != "file state/tables.json.new";
+        let gone: Vec<&String> = before.0.difference(&self.0).filter(half_written).collect();
         assert!(left.is_empty() && gone.is_empty(), "left behind:\n{left:#?}\ngone:\n{gone:#?}");
     }
 }

@@ -5,7 +5,10 @@ use std::process::Child;
 use std::time::Duration;
 
 use super::site::Site;
+use crate::harness::fronted::Fronted;
 use crate::harness::{engine, eventually};
+use crate::kills::states::{Killed, each_state, words};
+use crate::restore::kills::named;
 
 const CART: &str = "20261123000000_cart";
 
@@ -103,6 +106,44 @@ fn a_migrate_down_that_is_killed_is_wholly_done_or_never_was() {
     let none = site.run(&["migrate", "down", "--yes"]).exits(4);
     none.says(&["No release has brought a migration that the database still has"]);
     site.fronted.serves("v1");
+}
+
+impl Killed for Site {
+    fn fronted(&mut self) -> &mut Fronted {
+        &mut self.fronted
+    }
+
+    fn under_way(&self) -> Vec<String> {
+        let ran = self.run(&["status", "--json"]);
+        let status: serde_json::Value =
+            serde_json::from_str(ran.printed.stdout.trim()).unwrap_or_default();
+        let Some(running) = status["apps"][0]["running"].as_array() else {
+            return vec!["unknown".to_owned()];
+        };
+        running.iter().map(|operation| named(&operation["operation"])).collect()
+    }
+
+    fn holds(&mut self, place: &str, _kept: &str) {
+        self.at_rest(place);
+        assert_eq!(self.has_column("cart"), self.applied().contains(CART), "{place}: half of it");
+        self.fronted.serves("v1");
+    }
+}
+
+#[test]
+fn a_migrate_down_killed_behind_each_record() {
+    let mut site = with_down(Some("ALTER TABLE orders DROP COLUMN cart;"));
+    let states = each_state(&mut site, "migrate down", |site| {
+        if !site.has_column("cart") {
+            site.fronted.deploy("good", &["--at-once"]).succeeded();
+            assert!(site.has_column("cart"));
+        }
+        if site.fronted.release_now() != "v1" {
+            site.run(&["rollback", "--to", "r1"]).succeeded();
+        }
+        words(&["migrate", "down", "--yes"])
+    });
+    assert!(states >= 3, "{states}");
 }
 
 #[test]
