@@ -9,6 +9,7 @@ mod faults;
 mod full_disk;
 mod gate;
 mod init;
+mod lost;
 mod ports;
 mod proofs;
 mod reload;
