@@ -8,6 +8,7 @@ mod demo;
 mod faults;
 mod full_disk;
 mod gate;
+mod help;
 mod init;
 mod lost;
 mod ports;
