@@ -187,7 +187,7 @@ impl App {
             )));
         }
         (plan.max_loss, plan.accepted_at) = (max_loss, now());
-        self.make_way().await;
+        self.make_way("a restore").await;
         let answer = self.take(plan, actor, request).await?;
         // Every other one was made for the data that is going now.
         self.restoring().shown.clear();
