@@ -61,7 +61,7 @@ pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
 pub use settle::{DownWay, MigrationSeen};
 pub use upkeep::{Beside, Going, Prunable};
 
-pub use crate::reconciler::database::{Export, ExportedRow};
+pub use crate::reconciler::database::{Export, ExportedRow, Left};
 pub use crate::reconciler::{Again, Mode, Tree};
 pub use crate::reconciler::{Checked, Leftovers};
 

@@ -475,7 +475,7 @@ fn other(state: &AppState, to: ReleaseId) -> Option<ReleaseId> {
     [state.stable(), state.standby()].into_iter().flatten().find(|release| *release != to)
 }
 
-fn failure(stop: Stop) -> Failure {
+pub(super) fn failure(stop: Stop) -> Failure {
     match stop {
         Stop::Refused(why) | Stop::Failed(why) | Stop::Stuck(why) => Failure::Impossible(why),
         Stop::Asks { why, .. } => Failure::Impossible(why),
