@@ -24,7 +24,7 @@ mod settle;
 mod tending;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -61,7 +61,7 @@ pub use restoring::{Data, Kept, Planned, RestoreRequest, Resume, WayBack};
 pub use settle::{DownWay, MigrationSeen};
 pub use upkeep::{Beside, Going, Prunable};
 
-pub use crate::reconciler::database::{Export, ExportedRow};
+pub use crate::reconciler::database::{Export, ExportedRow, Left};
 pub use crate::reconciler::{Again, Mode, Tree};
 pub use crate::reconciler::{Checked, Leftovers};
 
@@ -179,6 +179,8 @@ pub struct App {
     operators_project: OnceLock<String>,
     /// What differed from the records at the last look.
     drift: Mutex<Drift>,
+    /// Why containers of each color do not run, by the last look.
+    ended: Mutex<ByColor<BTreeSet<String>>>,
     /// Told when somebody started something in it.
     habits: Notify,
     /// The restore that is carried out, and plans that were shown.
@@ -225,6 +227,9 @@ pub enum Failure {
     /// It cannot be done, for this reason.
     #[error("{0}")]
     Impossible(String),
+    /// What has to be asked beforehand does not answer.
+    #[error("{0}")]
+    Away(String),
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -236,7 +241,10 @@ impl Failure {
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Refused(Refusal::Busy { .. }) | Self::NotRecorded(_) | Self::TooLate { .. }
+            Self::Refused(Refusal::Busy { .. })
+                | Self::NotRecorded(_)
+                | Self::TooLate { .. }
+                | Self::Away(_)
         )
     }
 }

@@ -10,6 +10,7 @@ mod assembling;
 mod checking;
 pub mod database;
 mod drifting;
+mod ended;
 mod leftovers;
 mod looking;
 mod making;
@@ -26,6 +27,7 @@ pub use assembling::Missing;
 pub use checking::{Checked, Outcome, ProbeTarget, Proved, ask_once, smoke};
 use database::Database;
 pub use drifting::{Drift, Expected};
+pub use ended::Ended;
 pub use leftovers::{Found as Leftovers, Known};
 pub use making::{Again, Mode, Rejected, Tree};
 pub use rehearsing::Former;
@@ -395,7 +397,7 @@ impl Reconciler {
         &self,
         stack: &StackSettings,
         project: &str,
-    ) -> Result<BTreeMap<ServiceName, Vec<Endpoint>>, String> {
+    ) -> Result<(BTreeMap<ServiceName, Vec<Endpoint>>, Vec<Ended>), String> {
         looking::endpoints(stack, project).await
     }
 

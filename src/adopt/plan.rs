@@ -245,7 +245,11 @@ impl fmt::Display for Plan {
             f,
             "  then   {then:width$} -> the same containers, by address, as release {release}"
         )?;
-        writeln!(f, "  1  start cutover.service and probe {}", count(self.probed, "service"))?;
+        writeln!(
+            f,
+            "  1  probe {} through Cutover, which takes no traffic yet",
+            count(self.probed, "service")
+        )?;
         writeln!(f, "  2  {}", self.second_step())?;
         if matches!(self.hand_over, HandOver::Rule(_)) {
             let seconds = self.watch.as_secs();

@@ -75,6 +75,10 @@ pub fn failed(failure: &Failure) -> Response {
             let message = format!("{why}. NOTHING WAS CHANGED.");
             problem(ProblemKind::Refused, message, 4)
         }
+        Failure::Away(why) => {
+            let message = format!("{why}. NOTHING WAS CHANGED.");
+            problem(ProblemKind::Refused, message, 4)
+        }
         Failure::Stopping => problem(ProblemKind::Failed, message, 69),
     }
 }

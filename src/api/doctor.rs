@@ -4,6 +4,7 @@
 //! that nothing is removed that changed since it was shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
@@ -13,11 +14,13 @@ use cutover_model::{AppKind, AppState, LineLevel, ReleaseId};
 use super::peer::Peer;
 use super::wire::{self, Doctor, Finding};
 use super::{Body, Desk, find, problem};
-use crate::controller::{App, now};
+use crate::controller::{App, Left, now};
 use crate::host::backups;
 
 /// How far the journal's clock may be ahead of this one, in milliseconds.
 const SKEW_MS: i64 = 2_000;
+/// How long an answer waits for what is mended; it goes on behind that.
+const MEND: Duration = Duration::from_secs(4);
 
 /// `GET …/doctor`
 pub async fn look(State(desk): State<Desk>, Path(name): Path<String>) -> Response {
@@ -42,17 +45,45 @@ pub async fn fix(
         let text = format!("{runs} runs: what looks left over may be its own");
         return problem(wire::ProblemKind::Busy, text, 6);
     }
-    let found = examine(app).await;
-    let asked = found.findings.iter().filter(|f| f.fixable && body.ids.contains(&f.id));
-    for finding in asked {
-        let release = finding.id.strip_prefix("release:").map(str::parse::<ReleaseId>);
-        if let Some(Ok(release)) = release {
-            app.clean_leftovers(release).await;
-            let text = format!("{}: removed for {}", finding.what, peer.name(&desk.users));
-            app.say(None, LineLevel::Note, "doctor", text);
-        }
+    let (task, ids, by) = (Arc::clone(app), body.ids, peer.name(&desk.users));
+    // It goes on without whoever asked: a large database takes long to drop.
+    let mending = tokio::spawn(async move { mend(&task, &ids, &by).await });
+    if let Ok(Err(error)) = tokio::time::timeout(MEND, mending).await {
+        tracing::error!(%error, "doctor --fix broke");
     }
     Json(examine(app).await).into_response()
+}
+
+async fn mend(app: &Arc<App>, ids: &[String], by: &str) {
+    let wants = |kind: &str| ids.iter().any(|id| id.starts_with(kind));
+    if wants("release:") {
+        let found = examine(app).await;
+        for finding in found.findings.iter().filter(|f| f.fixable && ids.contains(&f.id)) {
+            let release = finding.id.strip_prefix("release:").map(str::parse::<ReleaseId>);
+            if let Some(Ok(release)) = release {
+                app.clean_leftovers(release).await;
+                let text = format!("{}: removed for {by}", finding.what);
+                app.say(None, LineLevel::Note, "doctor", text);
+            }
+        }
+    }
+    if !wants("database:") && !wants("closed:") {
+        return;
+    }
+    let left = app.database_leftovers().await.unwrap_or_default();
+    // What is closed stands behind what was half made, and users wait for it.
+    for left in left.iter().rev() {
+        let finding = on_the_server(left);
+        if !finding.fixable || !ids.contains(&finding.id) {
+            continue;
+        }
+        let (level, said) = match app.clean_database(left).await {
+            Ok(true) => (LineLevel::Note, format!("mended for {by}")),
+            Ok(false) => continue,
+            Err(why) => (LineLevel::Error, format!("could not be mended: {why}")),
+        };
+        app.say(None, level, "doctor", format!("{}: {said}", finding.what));
+    }
 }
 
 async fn examine(app: &Arc<App>) -> Doctor {
@@ -64,6 +95,21 @@ async fn examine(app: &Arc<App>) -> Doctor {
     };
     backups(app, &mut doctor).await;
     let state = app.state();
+    if app.settings().database.is_some() {
+        match (runs(&state), app.untrusted()) {
+            (Some(runs), _) => {
+                let text =
+                    format!("leftovers in the database: {runs} runs, and makes what looks so");
+                doctor.not_looked.push(text);
+            }
+            // The journal says what is left over; why it does not is a finding of its own.
+            (None, Some(_)) => {}
+            (None, None) => match app.database_leftovers().await {
+                Ok(left) => doctor.findings.extend(left.iter().map(on_the_server)),
+                Err(why) => doctor.not_looked.push(format!("the database server: {why}")),
+            },
+        }
+    }
     if state.kind == AppKind::Compose {
         if let Some(runs) = runs(&state) {
             let text =
@@ -123,6 +169,29 @@ async fn backups(app: &App, doctor: &mut Doctor) {
             command: format!("ls -la {path}"),
             fixable: false,
         });
+    }
+}
+
+fn on_the_server(left: &Left) -> Finding {
+    let ours = |id: String, what: String| Finding {
+        id,
+        what,
+        ours: true,
+        command: String::new(),
+        fixable: true,
+    };
+    match left {
+        Left::Half { name, operation, bytes } => {
+            let size = bytes.map_or_else(String::new, |b| format!(", {}", crate::text::size(b)));
+            let what =
+                format!("database \"{name}\"{size}: {operation} did not finish it, and has ended");
+            ours(format!("database:{name}"), what)
+        }
+        Left::Closed { name } => {
+            let what = format!("\"{name}\" takes no connections: an operation of ours closed it");
+            ours(format!("closed:{name}"), what)
+        }
+        Left::Danger { key, what, command } => danger(key, what.clone(), command),
     }
 }
 

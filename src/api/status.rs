@@ -145,6 +145,7 @@ fn one(desk: &Desk, app: &Arc<App>, backups: Option<&Listed>) -> wire::AppStatus
 fn notes(desk: &Desk, app: &App) -> Vec<String> {
     let mut notes = desk.troubles.notes();
     notes.extend(app.overdue().map(|overdue| overdue.to_string()));
+    notes.extend(app.ended());
     let drift = app.drift();
     notes.extend(drift.running);
     for (release, services) in &drift.lost {

@@ -55,6 +55,11 @@ impl CliError {
         Self { message: message.into(), ways: Vec::new(), exit, kind: Kind::Plain }
     }
 
+    /// Nobody answers any more, in the middle of something.
+    pub(super) fn silent(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Silence, ..Self::new(Exit::NoDaemon, message) }
+    }
+
     /// The same, with what systemd says of the daemon, where nobody answered.
     pub(super) async fn with_unit(mut self) -> Self {
         if self.kind == Kind::Silence
@@ -104,16 +109,15 @@ impl From<ClientError> for CliError {
                 };
                 Self { message, ways: problem.ways, exit, kind }
             }
-            ClientError::NoDaemon { .. } => {
-                let text = format!("{message}{UNCHANGED}");
-                Self { kind: Kind::Silence, ..Self::new(Exit::NoDaemon, text) }
-                    .way("sudo systemctl restart cutover", "starts it; it serves as it did before")
-                    .way("cutover serve", "runs it in the foreground, where it says what is wrong")
-            }
+            ClientError::NoDaemon { .. } => Self::silent(format!("{message}{UNCHANGED}"))
+                .way("sudo systemctl restart cutover", "starts it; it serves as it did before")
+                .way("cutover serve", "runs it in the foreground, where it says what is wrong"),
             ClientError::NotPermitted { .. } => Self::new(Exit::NotPermitted, message)
                 .way("sudo cutover …", "as root, or join the group that owns the socket"),
             ClientError::TimedOut { .. } => Self::new(Exit::TimedOut, message),
-            ClientError::Strange(_) | ClientError::Broken(_) => Self::new(Exit::Failed, message),
+            ClientError::Broken(_) => Self::new(Exit::Failed, message)
+                .way("cutover status", "says what is: what was asked for may have been accepted"),
+            ClientError::Strange(_) => Self::new(Exit::Failed, message),
         }
     }
 }
@@ -126,6 +130,9 @@ impl From<anyhow::Error> for CliError {
 
 #[cfg(test)]
 mod tests {
+    use cutover_model::OperationId;
+
+    use super::super::follow::out_of_sight;
     use super::*;
 
     #[test]
@@ -140,6 +147,21 @@ mod tests {
             "no answer on its socket /run/cutover/cutover.sock: nobody listens \
              (cutover.service: failed, 03:06:58). NOTHING WAS CHANGED."
         );
+    }
+
+    #[test]
+    fn what_was_accepted_does_not_say_that_nothing_was_changed() {
+        let gone = || ClientError::NoDaemon {
+            socket: "/run/cutover/cutover.sock".into(),
+            why: "nobody listens".to_owned(),
+        };
+        for error in [gone(), ClientError::Broken("in the middle of a line".to_owned())] {
+            let error = out_of_sight(OperationId(7), error);
+            assert_eq!((error.exit, error.kind), (Exit::NoDaemon, Kind::Silence));
+            assert!(error.message.contains("what became of o7 is not known"), "{error:?}");
+            assert!(error.ways.iter().any(|way| way.command == "cutover wait o7"), "{error:?}");
+            assert!(!error.message.contains("NOTHING"), "{error:?}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) async fn carry_out(
             let exit = end(session, done.operation, &ending);
             if exit == Exit::Done && !gives_up {
                 if done.moved.is_none() && !done.cuts_only && done.what == "rollback" {
-                    moved_meanwhile(session, client).await?;
+                    moved_meanwhile(session, client, done.operation).await;
                 }
                 let last = show::last_lines(&done, left.as_deref());
                 if !last.is_empty() {
@@ -109,14 +109,18 @@ pub(super) async fn carry_out(
 }
 
 /// The line that a rollback could not begin with, because a release had to be started first.
-async fn moved_meanwhile(session: &Session, client: &Client) -> Result<(), CliError> {
-    let status: Status = client.get("/v1/status").await?;
+async fn moved_meanwhile(session: &Session, client: &Client, operation: OperationId) {
+    // What was asked is done, whoever answers now: its failure is not this command's.
+    let Ok(status) = client.get::<Status>("/v1/status").await else {
+        let text = format!("{operation} is done. Who serves now:  cutover status");
+        session.out.text(&text);
+        return;
+    };
     let name = session.global.app.as_deref();
     let is_ours = |app: &&AppStatus| name.is_none_or(|name| app.app.as_str() == name);
     if let Some(app) = status.apps.iter().find(is_ours) {
         session.out.text(&show::serves_all(app, status.now, &session.clock));
     }
-    Ok(())
 }
 
 /// Prints the lines of an operation until it ends.
@@ -145,7 +149,8 @@ async fn follow_until(
     (until, mut left): (Until, Option<&mut Option<String>>),
 ) -> Result<Followed, CliError> {
     let path = session.path(&format!("operations/{operation}/follow"));
-    let mut lines = client.lines(&path).await?;
+    let lines = client.lines(&path).await;
+    let mut lines = lines.map_err(|error| out_of_sight(operation, error))?;
     let leave = tokio::signal::ctrl_c();
     tokio::pin!(leave);
     let mut halted = None;
@@ -165,8 +170,8 @@ async fn follow_until(
         };
         let event = match next {
             Ok(Some(event)) => event,
-            Ok(None) | Err(ClientError::Broken(_)) => return Err(lost(operation)),
-            Err(error) => return Err(error.into()),
+            Ok(None) => return Err(lost(operation, "the daemon ended")),
+            Err(error) => return Err(out_of_sight(operation, error)),
         };
         session.out.value(&event);
         match &event.happened.fact {
@@ -189,9 +194,27 @@ async fn follow_until(
     }
 }
 
-fn lost(operation: OperationId) -> CliError {
-    CliError::new(Exit::NoDaemon, format!("the daemon ended while {operation} was followed"))
-        .way(format!("cutover wait {operation}"), "follows it again, once the daemon is back")
+/// What a command says of an accepted operation that it cannot ask about any more: never that
+/// nothing was changed.
+pub(super) fn out_of_sight(operation: OperationId, error: ClientError) -> CliError {
+    match error {
+        ClientError::NoDaemon { .. } | ClientError::Broken(_) => {
+            lost(operation, &error.to_string())
+        }
+        error => CliError::from(error).way(
+            format!("cutover wait {operation}"),
+            "follows it; it was accepted, and nothing ended it by this",
+        ),
+    }
+}
+
+fn lost(operation: OperationId, why: &str) -> CliError {
+    CliError::silent(format!("{why}; what became of {operation} is not known"))
+        .way(
+            "sudo systemctl restart cutover",
+            "unless it comes back by itself; its start goes on with the operation, or ends it",
+        )
+        .way(format!("cutover wait {operation}"), "follows it, once the daemon is back")
         .way("cutover status", "says who serves")
 }
 

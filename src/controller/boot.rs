@@ -281,6 +281,7 @@ impl App {
             color_addresses,
             operators_project: OnceLock::new(),
             drift: Mutex::default(),
+            ended: Mutex::default(),
             habits: Notify::new(),
             kept_rule: Mutex::new(None),
             stop: stop.clone(),

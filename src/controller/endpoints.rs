@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use cutover_model::{Actor, ByColor, Color, Fact, LineLevel, ReleaseId, ReleaseState, ServiceName};
+use cutover_model::{
+    Actor, ByColor, Color, Fact, LineLevel, ReleaseId, ReleaseState, ServiceName, Weight,
+};
 use cutover_proxy::message::{AppSpec, Change, EndpointSpec, Publish};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use crate::host::docker::Notice;
 use crate::host::{Endpoint, Proof, StackSettings, prove};
-use crate::reconciler::{ProbeTarget, Reconciler};
+use crate::reconciler::{Ended, ProbeTarget, Reconciler};
 
 /// How often `/proc` is asked about every endpoint.
 const PROVE: Duration = Duration::from_secs(5);
@@ -87,13 +89,15 @@ impl App {
         }
         let Some(project) = self.projects().get(color).clone() else {
             self.publish_endpoints(color, Endpoints::new());
+            self.note_ended(color, Vec::new());
             return;
         };
         match reconciler.endpoints(&stack, &project).await {
             // It is there, and goes on or is replaced in a moment.
             Ok(_) if self.is_frozen(color) => {}
-            Ok(found) => {
+            Ok((found, ended)) => {
                 let is_empty = found.is_empty();
+                self.note_ended(color, ended);
                 self.publish_endpoints(color, found);
                 self.note_warmth(color, is_empty);
             }
@@ -136,6 +140,38 @@ impl App {
         }
         drop(kept);
         self.shared.tables_changed.notify_one();
+    }
+
+    /// Why containers that clients should meet do not run any more: told once, while nobody works
+    /// on them.
+    fn note_ended(&self, color: Color, found: Vec<Ended>) {
+        let settings = self.settings();
+        let is_routed = |service: &str| {
+            settings.spec.routes.iter().any(|route| route.service.as_str() == service)
+        };
+        // A job has ended well; what has a route should never.
+        let matters = found.into_iter().filter(|e| e.code != 0 || is_routed(&e.service));
+        let found: BTreeSet<String> = matters.map(|ended| ended.told).collect();
+        let former = {
+            let mut kept = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(kept.get_mut(color), found.clone())
+        };
+        let state = self.state();
+        if state.split.share(color) == Weight::ZERO || state.changing().is_some() {
+            return;
+        }
+        for line in found.difference(&former) {
+            self.say(None, LineLevel::Error, "ended", line.clone());
+        }
+    }
+
+    /// Why containers of the colors that clients meet do not run.
+    #[must_use]
+    pub fn ended(&self) -> Vec<String> {
+        let state = self.state();
+        let kept = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let met = Color::BOTH.into_iter().filter(|c| state.split.share(*c) > Weight::ZERO);
+        met.flat_map(|color| kept.get(color).iter().cloned()).collect()
     }
 
     /// A release whose containers all went is stopped; status and rollback have to know.

@@ -44,6 +44,7 @@ impl App {
     ) -> Result<Answer, Failure> {
         if let Some((_, parts)) = self.would_make(&input)? {
             self.refuse_missing(&parts).await?;
+            self.make_way("a rollback").await;
         }
         self.ask(input, actor, request).await
     }
@@ -84,7 +85,8 @@ impl App {
         reconciler.compare(&stack, (before, after), at).await
     }
 
-    /// What an input would make; the refusal that it would get.
+    /// What an input would make; the refusal that it would get. Work on backups is no reason for
+    /// one: it makes way.
     fn would_make(&self, input: &Input) -> Result<Option<(ReleaseId, Parts)>, Refusal> {
         let live = self.live();
         if live.untrusted.is_some() {
@@ -92,10 +94,25 @@ impl App {
             return Ok(None);
         }
         let asked = live.number(input.clone(), None);
-        would_make(&live.state, &asked)
+        let is_upkeep = live.state.running().is_some_and(|(_, o)| o.upkeep().is_some());
+        if !is_upkeep {
+            return would_make(&live.state, &asked);
+        }
+        let mut without = live.state.clone();
+        without.operations.retain(|_, o| o.ended.is_some() || o.upkeep().is_none());
+        would_make(&without, &asked)
     }
 
-    async fn refuse_missing(&self, parts: &Parts) -> Result<(), Refusal> {
+    /// Why a rollback to this release could not be begun now, where it needs Docker.
+    async fn engine_is_away(&self, release: ReleaseId) -> Option<String> {
+        if self.state().release_state(release) == ReleaseState::Warm {
+            return None;
+        }
+        let (reconciler, stack) = self.hands().ok()?;
+        reconciler.is_answered(&stack).await.err()
+    }
+
+    async fn refuse_missing(&self, parts: &Parts) -> Result<(), Failure> {
         let Ok((reconciler, stack)) = self.hands() else { return Ok(()) };
         let Err(missing) = reconciler.check_parts(&stack, parts, &self.known(parts)).await else {
             return Ok(());
@@ -107,7 +124,10 @@ impl App {
             ways.push(way(command, "builds them anew from its commit, as a new release"));
         }
         ways.push(way("cutover releases".to_owned(), "lists what is on record"));
-        Err(Refusal::Cannot { why: missing.to_string(), ways })
+        if let Missing::Unknown(_) = missing {
+            return Err(Failure::Away(missing.to_string()));
+        }
+        Err(Failure::Refused(Refusal::Cannot { why: missing.to_string(), ways }))
     }
 
     /// The records that parts are taken from, and that of the release that serves.

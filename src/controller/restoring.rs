@@ -10,6 +10,7 @@
 mod ending;
 mod exchange;
 mod handing;
+mod leftovers;
 mod opening;
 mod planning;
 mod watching;

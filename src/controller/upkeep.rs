@@ -403,12 +403,12 @@ impl App {
         }
     }
 
-    /// A restore was accepted: such work makes way for it.
-    pub(super) async fn make_way(self: &Arc<Self>) {
+    /// A restore or a rollback was accepted: such work makes way for it.
+    pub(super) async fn make_way(self: &Arc<Self>, what: &str) {
         let running = self.state().running().map(|(id, o)| (id, o.upkeep().is_some()));
         let Some((operation, true)) = running else { return };
         self.restoring().makes_way = Some(operation);
-        let text = format!("{operation} is given up, because a restore was accepted");
+        let text = format!("{operation} is given up, because {what} was accepted");
         self.say(Some(operation), LineLevel::Note, "", text);
         self.give_upkeep_up(operation, &Actor::daemon());
         let deadline = tokio::time::Instant::now() + WAY;

@@ -9,6 +9,7 @@ mod building;
 mod counting;
 mod exporting;
 mod importing;
+mod leftovers;
 mod rehearsing;
 mod room;
 mod stacks;
@@ -38,6 +39,7 @@ use crate::host::postgres::{
 pub use backing_up::Decoded;
 pub(super) use building::now;
 pub use exporting::{Export, ExportedRow};
+pub use leftovers::Left;
 pub use room::Then;
 pub use swapping::{Counted, Ready, Tried};
 

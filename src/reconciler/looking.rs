@@ -7,8 +7,9 @@ use cutover_model::{Color, Containers, ReleaseId, ServiceName};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::Work;
+use super::ended::Ended;
 use super::perform::{colored, docker, release_folder, secrets_of, text};
+use super::{Reconciler, Work};
 use crate::host::redact::Secrets;
 use crate::host::{Endpoint, StackSettings, stack};
 
@@ -120,16 +121,26 @@ pub(super) async fn count(settings: &StackSettings, project: &str) -> Result<Con
     Ok(counted)
 }
 
-/// The proven endpoints of a project, by service.
+/// The proven endpoints of a project, by service, and its containers that have ended.
 pub(super) async fn endpoints(
     settings: &StackSettings,
     project: &str,
-) -> Result<BTreeMap<ServiceName, Vec<Endpoint>>, String> {
+) -> Result<(BTreeMap<ServiceName, Vec<Endpoint>>, Vec<Ended>), String> {
     let docker = docker(settings).await?;
     let containers = colored(settings, &docker, project).await?;
     let mut found: BTreeMap<ServiceName, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in stack::endpoints(&containers).map_err(text)? {
         found.entry(endpoint.service.clone()).or_default().push(endpoint);
     }
-    Ok(found)
+    Ok((found, containers.iter().filter_map(Ended::of).collect()))
+}
+
+impl Reconciler {
+    /// Whether Docker answers now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn is_answered(&self, stack: &StackSettings) -> Result<(), String> {
+        docker(stack).await?.ping().await.map_err(text)
+    }
 }

@@ -185,6 +185,7 @@ mod tests {
             restarts: 0,
             error: String::new(),
             started_at: "2026-11-22T12:00:00Z".to_owned(),
+            finished_at: String::new(),
             networks: BTreeMap::new(),
             stop_timeout: Duration::from_secs(10),
             memory_limit: None,

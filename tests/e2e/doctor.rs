@@ -1,10 +1,13 @@
 //! `doctor` and `report` where there are containers, files and commits to look at.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::harness::daemon::Cutover;
-use crate::harness::engine;
 use crate::harness::stack::Stack;
+use crate::harness::{engine, eventually};
+use crate::restore::shop::Shop;
 
 fn two_releases() -> (Stack, Cutover) {
     let stack = Stack::copy("plain");
@@ -55,7 +58,7 @@ fn doctor_removes_what_is_left_of_an_unknown_release_and_nothing_else() {
     let asked = cutover.run(&["doctor", "--fix"]);
     assert!(asked.printed.both().contains("add --yes"), "{}", asked.printed.both());
     assert!(kept("r77"), "nobody said yes");
-    cutover.run(&["doctor", "--fix", "--yes"]).says(&["Removed 1 of 1."]);
+    cutover.run(&["doctor", "--fix", "--yes"]).says(&["Mended 1 of 1."]);
     assert!(!kept("r77") && !app.join("worktrees/r77").exists());
     assert_ne!(engine::docker(&["inspect", &pin]).code, 0, "its pin is gone");
     assert!(kept("r1") && kept("r2") && kept("theirs"), "what is known or not ours stays");
@@ -80,4 +83,53 @@ fn a_report_names_commits_env_keys_images_and_log_lines_of_the_release() {
         (health["item"].as_str(), health["outcome"].as_str()),
         (Some("health"), Some("pass"))
     );
+}
+
+/// An operation that has ended leaves nothing on the server; where something of it is there all the
+/// same it is said, and removed on request. What is not ours is said at most.
+#[test]
+fn doctor_finds_what_is_left_on_the_database_server_and_mends_what_is_ours() {
+    let mut shop = Shop::deployed();
+    shop.sql("postgres", &["ALTER SYSTEM SET max_prepared_transactions = 4"]);
+    shop.server("stop");
+    shop.server("start");
+    shop.fronted.serves("v1");
+    shop.fronted.deploy("migration", &["--at-once"]).succeeded();
+    let clean = shop.run(&["doctor"]).printed.both();
+    assert!(!clean.contains("did not finish it") && !clean.contains("takes no conn"), "{clean}");
+
+    let ours = |into: &str, columns: &str, values: &str| {
+        let from = "FROM cutover.claims LIMIT 1";
+        format!("INSERT INTO cutover.{into} ({columns}) SELECT installation, {values} {from}")
+    };
+    let claim =
+        ours("claims", "installation, operation, name, kind", "'o1', 'shop__cand_o1', 'candidate'");
+    let oid = "'o1', (SELECT oid FROM pg_database WHERE datname = 'shop')";
+    let gate = ours("gates", "installation, operation, oid", oid);
+    shop.sql("postgres", &[&claim, &gate]);
+    for name in ["shop__cand_o1", "shop__cand_o2"] {
+        shop.sql("postgres", &[&format!("CREATE DATABASE {name}")]);
+    }
+    let begun = ["BEGIN", "INSERT INTO orders (item, release) VALUES ('cup', 'v1')"];
+    shop.sql("shop", &[begun[0], begun[1], "PREPARE TRANSACTION 'two phases'"]);
+    shop.sql("postgres", &["SELECT pg_create_physical_replication_slot('lost', true)"]);
+    shop.sql("postgres", &["ALTER DATABASE shop ALLOW_CONNECTIONS false"]);
+
+    let theirs = ["nobody reads the replication slot lost", "ROLLBACK PREPARED 'two phases'"];
+    eventually("the transaction is old", Duration::from_secs(30), || {
+        shop.run(&["doctor"]).printed.stdout.contains(theirs[1]).then_some(())
+    });
+    let ran = shop.run(&["doctor"]).exits(1);
+    ran.clone().says(&[theirs[0], "\"shop\" takes no connections: an operation of ours", "o1 did"]);
+    assert!(!ran.printed.both().contains("cand_o2"), "{}", ran.printed.both());
+    shop.run(&["doctor", "--fix", "--yes"]).says(&["--fix mends:", " of 2."]);
+    // The server may take longer to drop it than the answer waits.
+    eventually("it is dropped", Duration::from_secs(60), || {
+        (!shop.databases().contains(&"shop__cand_o1".to_owned())).then_some(())
+    });
+    let left = shop.databases();
+    assert!(left.contains(&"shop__cand_o2".to_owned()), "what is not ours stays: {left:?}");
+    assert_eq!(shop.closed(), 0);
+    let after = shop.run(&["doctor"]).exits(1).says(&theirs).printed.both();
+    assert!(!after.contains("takes no connections") && !after.contains("did not"), "{after}");
 }

@@ -4,6 +4,7 @@ mod busy;
 mod closed;
 mod fallen;
 pub(crate) mod kills;
+mod makes_way;
 mod refusals;
 mod server;
 pub(crate) mod shop;

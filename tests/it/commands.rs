@@ -55,6 +55,10 @@ fn refusals_say_so_and_change_nothing() {
         (&["shift", "10%", "--app", "blog"], 2, "there is no app \"blog\""),
         (&["shift", "101%"], 2, "100 %"),
         (&["note", "o9", "x"], 2, "no operation o9"),
+        (&["rollback", "--database", "--detach"], 2, "leave --detach out"),
+        (&["rollback", "--only", "database", "--detach"], 2, "leave --detach out"),
+        (&["rollback", "--offline", "--detach"], 2, "cannot be used with"),
+        (&["rollback", "--at", "+1h", "--detach"], 2, "cannot be used with"),
     ] {
         let ran = cutover.run(words);
         assert_eq!(ran.exit, exit, "{words:?}: {ran:?}");

@@ -216,7 +216,7 @@ async fn import(
     // The daemon may read every file; whoever asks must not read one through it.
     let asker = match peer.uid {
         Some(0) => Asker::Root,
-        Some(uid) => Asker::User(uid),
+        Some(uid) => Asker::User(uid, peer.gid),
         None => Asker::Unknown,
     };
     let path = std::path::PathBuf::from(&body.path);

@@ -32,6 +32,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     let client = session.daemon()?;
     let follow = if args.follow { "&follow=1" } else { "" };
     let path = session.path(&format!("events?last={}{follow}", args.last));
+    let mut actions = show::Actions::default();
     let mut lines = client.lines(&path).await?;
     let leave = tokio::signal::ctrl_c();
     tokio::pin!(leave);
@@ -43,7 +44,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
         match next {
             Ok(Some(event)) => {
                 session.out.value(&event);
-                session.out.text(&show::event(&event, &session.clock));
+                session.out.text(&show::event(&event, &session.clock, &mut actions));
             }
             Ok(None) if !args.follow => return Ok(Exit::Done),
             Ok(None) | Err(ClientError::Broken(_)) => {

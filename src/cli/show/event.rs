@@ -1,21 +1,56 @@
 //! One fact as a line of `events`: when, where in the journal, which operation, who, what.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cutover_model::{
-    Ending, Fact, Halt, LineLevel, Open, OperationKind, Proof, ReleaseState, RolloutEnding, Split,
+    Ending, Fact, Halt, LineLevel, Open, OperationId, OperationKind, Proof, ReleaseState,
+    RolloutEnding, Split,
 };
 
 use super::Clock;
 use crate::api::wire::Event;
 use crate::text;
 
+/// The words of actions that have begun: how one ended is recorded by its place in the plan alone.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Actions(BTreeMap<(OperationId, u32), &'static str>);
+
+impl Actions {
+    /// The same fact; how an action ended is told by the word that its beginning was told by.
+    fn said(&mut self, fact: &Fact) -> String {
+        match fact {
+            Fact::ActionIntended { operation, index, action } => {
+                self.0.insert((*operation, *index), action.label());
+                said(fact)
+            }
+            Fact::ActionDone { operation, index, took_ms } => {
+                let took = text::duration(Duration::from_millis(*took_ms));
+                format!("{}: done in {took}", self.taken(*operation, *index))
+            }
+            Fact::ActionFailed { operation, index, why } => {
+                format!("{}: failed: {why}", self.taken(*operation, *index))
+            }
+            Fact::OperationEnded { operation, .. } => {
+                self.0.retain(|(of, _), _| of != operation);
+                said(fact)
+            }
+            _ => said(fact),
+        }
+    }
+
+    fn taken(&mut self, operation: OperationId, index: u32) -> String {
+        let known = self.0.remove(&(operation, index));
+        known.map_or_else(|| format!("action {} of its plan", index + 1), str::to_owned)
+    }
+}
+
 /// `27 Nov 03:07:41  #212  o40  li  traffic: …`
-pub(in crate::cli) fn event(event: &Event, clock: &Clock) -> String {
+pub(in crate::cli) fn event(event: &Event, clock: &Clock, actions: &mut Actions) -> String {
     let happened = &event.happened;
     let seq = event.seq.map_or_else(String::new, |seq| format!("#{seq}"));
     let operation = happened.operation.map_or_else(String::new, |o| o.to_string());
-    let said = said(&happened.fact);
+    let said = actions.said(&happened.fact);
     let mut lines = said.lines();
     let first = lines.next().unwrap_or_default();
     let (at, actor) = (clock.full(happened.at.0), &happened.actor.0);
@@ -34,10 +69,10 @@ pub(in crate::cli) fn said(fact: &Fact) -> String {
         Fact::OperationStarted { what, .. } => asked(what),
         Fact::OperationEnded { ending, .. } => ended(ending),
         Fact::ActionIntended { action, .. } => format!("{}: begins", action.label()),
-        Fact::ActionDone { index, took_ms, .. } => {
-            format!("action {index}: done in {}", text::duration(Duration::from_millis(*took_ms)))
+        Fact::ActionDone { took_ms, .. } => {
+            format!("done in {}", text::duration(Duration::from_millis(*took_ms)))
         }
-        Fact::ActionFailed { index, why, .. } => format!("action {index}: failed: {why}"),
+        Fact::ActionFailed { why, .. } => format!("failed: {why}"),
         Fact::ReleaseRemade { release, color, .. } => {
             format!("{release} is made again in {color}")
         }

@@ -396,13 +396,16 @@ fn events_as_lines() {
     };
     let step = Step { weight: weight(100), soak_ms: 0 };
     let (release, salt) = (ReleaseId(7), Salt(1));
+    let probe = cutover_model::Action::Probe { release, color: Color::Green };
     let facts = vec![
         Fact::RolloutStarted { release, salt, steps: vec![step] },
         Fact::OperationStarted { operation: o, what: rollback, request: None },
         Fact::SplitChanged { number: 3, before: tenth, after: blue, operation: Some(o) },
         Fact::RolloutEnded { ending: RolloutEnding::RolledBack },
         Fact::ReleaseRejected { release, operation: o },
+        Fact::ActionIntended { operation: o, index: 1, action: probe },
         Fact::ActionDone { operation: o, index: 1, took_ms: 1_234 },
+        Fact::ActionDone { operation: o, index: 2, took_ms: 1_234 },
         Fact::Line {
             operation: Some(o),
             level: LineLevel::Error,
@@ -412,6 +415,7 @@ fn events_as_lines() {
         Fact::OperationEnded { operation: o, ending: Ending::Done },
         Fact::Noted { operation: o, text: "prices wrong".to_owned() },
     ];
+    let mut actions = Actions::default();
     let line = |(seq, fact): (u64, Fact)| {
         let happened = Happened {
             at: Millis(NOW),
@@ -421,7 +425,8 @@ fn events_as_lines() {
         };
         let seq = Some(seq);
         let schema = schema::EVENT.to_owned();
-        event(&Event { schema, app: "shop".parse().unwrap(), seq, happened }, &Clock::utc())
+        let event = Event { schema, app: "shop".parse().unwrap(), seq, happened };
+        super::event(&event, &Clock::utc(), &mut actions)
     };
     assert_snapshot!((210..).zip(facts).map(line).collect::<Vec<_>>().join("\n"));
 }

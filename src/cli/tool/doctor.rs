@@ -11,7 +11,9 @@ use crate::cli::show;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exit code 0: nothing was found. --fix removes only what carries our mark and belongs to a release
-that nobody knows any more: its files, its checkout, its image pins. Nothing that runs is removed.
+that nobody knows any more: its files, its checkout, its image pins; or to an operation that has
+ended: its unfinished databases. It allows connections again that such an operation had refused.
+Nothing that runs is removed.
 
 Examples:
   cutover doctor
@@ -41,16 +43,16 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     }
     session.out.text(&show::doctor(&found));
     let what: Vec<String> = fixable.iter().map(|f| format!("  {}", f.what)).collect();
-    session.out.talk(&format!("--fix removes:\n{}", what.join("\n")));
-    if !args.yes && session.out.ask("Remove them?") == Consent::No {
-        session.out.talk("Nothing was removed.");
+    session.out.talk(&format!("--fix mends:\n{}", what.join("\n")));
+    if !args.yes && session.out.ask("Mend them?") == Consent::No {
+        session.out.talk("Nothing was changed.");
         return Ok(exit(&found));
     }
     let fix = Fix { ids: fixable.iter().map(|f| f.id.clone()).collect() };
     let left: Doctor = client.post(&path, &fix).await?;
     session.out.value(&left);
     let removed = fixable.iter().filter(|f| !left.findings.iter().any(|l| l.id == f.id)).count();
-    session.out.text(&format!("Removed {removed} of {}.", fixable.len()));
+    session.out.text(&format!("Mended {removed} of {}.", fixable.len()));
     session.out.text(&show::doctor(&left));
     Ok(exit(&left))
 }

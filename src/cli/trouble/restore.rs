@@ -8,7 +8,7 @@ use cutover_model::{Ending, Halt, OperationId, ReleaseId};
 use crate::api::wire::{self, DataAsk, Done, ProblemKind, RestoreAsk, RestorePlanned};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{CliError, ONLY_DATA};
-use crate::cli::follow::{Followed, end, follow};
+use crate::cli::follow::{Followed, end, follow, out_of_sight};
 use crate::cli::output::Format;
 use crate::cli::session::Session;
 use crate::cli::show;
@@ -48,6 +48,13 @@ pub(super) enum Look {
     Only,
     /// A person decides on it, or `--max-loss` has.
     Decide(Option<u64>),
+}
+
+/// It asks, and what waits for a person must not wait unseen.
+pub(super) fn not_detached() -> CliError {
+    let text = "a way back of data is followed until it has ended or waits for a person: leave \
+                --detach out. Ctrl-C leaves it, and it goes on";
+    CliError::new(Exit::Usage, text)
 }
 
 /// `rollback --database`: traffic first, unless only the data was asked for.
@@ -219,7 +226,9 @@ async fn see_until_halt(
                 let Some(most) = session.out.ask_number(&question) else {
                     return Ok(Seen::Left(Exit::Stuck));
                 };
-                go_on(session, client, operation, Some(most)).await?;
+                let body = wire::Continue { max_loss: Some(most) };
+                let went_on = client.post::<Done>(&going_on(session, operation), &body).await;
+                went_on.map_err(|error| out_of_sight(operation, error))?;
             }
             Followed::Halted(Halt::Stuck { .. } | Halt::Waits) => {
                 return Ok(Seen::Left(Exit::Stuck));
@@ -235,6 +244,9 @@ pub(super) async fn go_on(
     operation: OperationId,
     max_loss: Option<u64>,
 ) -> Result<Done, CliError> {
-    let path = session.path(&format!("operations/{operation}/continue"));
-    Ok(client.post(&path, &wire::Continue { max_loss }).await?)
+    Ok(client.post(&going_on(session, operation), &wire::Continue { max_loss }).await?)
+}
+
+fn going_on(session: &Session, operation: OperationId) -> String {
+    session.path(&format!("operations/{operation}/continue"))
 }

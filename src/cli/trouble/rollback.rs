@@ -86,9 +86,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     };
     if args.data.database || args.parts.names_database() {
         if args.detach {
-            let text = "a way back of data is followed until it has ended or waits for a person: \
-                        leave --detach out. Ctrl-C leaves it, and it goes on";
-            return Err(CliError::new(Exit::Usage, text));
+            return Err(restore::not_detached());
         }
         let traffic = match args.parts.only.as_slice() {
             [legs::Part::Database] => None,

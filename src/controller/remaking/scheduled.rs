@@ -110,13 +110,16 @@ impl App {
         told: &mut Option<Millis>,
     ) {
         let (input, request) = (scheduled.input(), scheduled.request());
-        let asked = self.roll_back(input, scheduled.by.clone(), Some(request)).await;
+        let asked = match self.engine_is_away(scheduled.to).await {
+            Some(why) => Err(Failure::Away(why)),
+            None => self.roll_back(input, scheduled.by.clone(), Some(request)).await,
+        };
         // CRASH: it happened and is still set; the next look finds that there is nothing to lose.
         crate::crash::point("schedule.done");
         match asked {
             Ok(answer) => self.unset(answer.operation),
             Err(Failure::Stopping) => {}
-            // A backup, a deploy, a full disk: it is tried again until it is too late.
+            // A deploy, a full disk, Docker away: it is tried again until it is too late.
             Err(failure) if failure.may_pass() => {
                 if *told != Some(scheduled.set_at) {
                     *told = Some(scheduled.set_at);

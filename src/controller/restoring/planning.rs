@@ -187,7 +187,7 @@ impl App {
             )));
         }
         (plan.max_loss, plan.accepted_at) = (max_loss, now());
-        self.make_way().await;
+        self.make_way("a restore").await;
         let answer = self.take(plan, actor, request).await?;
         // Every other one was made for the data that is going now.
         self.restoring().shown.clear();
@@ -475,7 +475,7 @@ fn other(state: &AppState, to: ReleaseId) -> Option<ReleaseId> {
     [state.stable(), state.standby()].into_iter().flatten().find(|release| *release != to)
 }
 
-fn failure(stop: Stop) -> Failure {
+pub(super) fn failure(stop: Stop) -> Failure {
     match stop {
         Stop::Refused(why) | Stop::Failed(why) | Stop::Stuck(why) => Failure::Impossible(why),
         Stop::Asks { why, .. } => Failure::Impossible(why),

@@ -150,6 +150,8 @@ pub struct Container {
     pub error: String,
     /// When it was started last, RFC 3339.
     pub started_at: String,
+    /// When it ended last, RFC 3339.
+    pub finished_at: String,
     /// Its networks by name.
     pub networks: BTreeMap<String, Attached>,
     /// How long it may take to stop.
@@ -226,6 +228,7 @@ impl Container {
             restarts: answer.restart_count.unwrap_or(0),
             error: super::super::process::escape(&state.error.unwrap_or_default()),
             started_at: state.started_at.unwrap_or_default(),
+            finished_at: state.finished_at.unwrap_or_default(),
             networks: networks
                 .unwrap_or_default()
                 .into_iter()

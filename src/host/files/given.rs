@@ -18,19 +18,24 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 pub enum Asker {
     /// Everything can be read.
     Root,
-    /// A user of this host.
-    User(u32),
+    /// A user of this host, and the group that its process acts for.
+    User(u32, Option<u32>),
     /// Somebody: only what everybody can read.
     Unknown,
 }
 
 impl Asker {
-    /// Whether the rights of a file have this one for its owner or for everybody.
-    fn may(self, stat: &Stat, owner: u32, everybody: u32) -> bool {
+    /// Whether the rights of a file have this one, given as everybody's, for who asks. The first of
+    /// owner, group and everybody that fits decides, as for the kernel; whose other groups are not
+    /// known may be in the file's, so that must not say less than everybody does.
+    fn may(self, stat: &Stat, right: u32) -> bool {
+        let has = |right: u32| stat.st_mode & right != 0;
+        let (owner, group) = (right << 6, right << 3);
         match self {
             Self::Root => true,
-            Self::User(uid) if uid == stat.st_uid => stat.st_mode & owner != 0,
-            Self::User(_) | Self::Unknown => stat.st_mode & everybody != 0,
+            Self::User(uid, _) if uid == stat.st_uid => has(owner),
+            Self::User(_, Some(gid)) if gid == stat.st_gid => has(group),
+            Self::User(..) | Self::Unknown => has(group) && has(right),
         }
     }
 }
@@ -88,7 +93,7 @@ impl Given {
             if !FileType::from_raw_mode(stat.st_mode).is_dir() {
                 return Err(format!("{shown}: {} is no folder", part.display()));
             }
-            if !asker.may(&stat, 0o100, 0o001) {
+            if !asker.may(&stat, 0o001) {
                 return Err(format!("{shown} is not yours to read"));
             }
         }
@@ -100,7 +105,7 @@ impl Given {
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(format!("{shown} is no file"));
         }
-        match asker.may(&stat, 0o400, 0o004) {
+        match asker.may(&stat, 0o004) {
             true => Ok(Self { handle, stat }),
             false => Err(format!("{shown} is not yours to read")),
         }
@@ -189,18 +194,35 @@ mod tests {
 
     #[test]
     fn a_file_is_read_by_the_rights_of_who_asks() {
-        for (folder, file, everybody) in
-            [(0o755, 0o644, true), (0o755, 0o600, false), (0o700, 0o644, false)]
-        {
+        // With the rights of the group it is also kept from who may be in it: 604.
+        for (folder, file, group, everybody) in [
+            (0o755, 0o644, true, true),
+            (0o755, 0o640, true, false),
+            (0o755, 0o604, false, false),
+            (0o755, 0o600, false, false),
+            (0o750, 0o644, true, false),
+            (0o700, 0o644, false, false),
+        ] {
             let yard = Yard::new(folder, file);
-            let owner = fs::metadata(yard.dump()).unwrap().uid();
-            assert!(Given::open(&yard.dump(), Asker::User(owner)).is_ok());
-            assert!(Given::open(&yard.dump(), Asker::Root).is_ok());
-            for asker in [Asker::Unknown, Asker::User(owner + 1)] {
+            let about = fs::metadata(yard.dump()).unwrap();
+            let (owner, of) = (about.uid(), about.gid());
+            for (asker, may) in [
+                (Asker::Root, true),
+                (Asker::User(owner, None), true),
+                (Asker::User(owner, Some(of + 1)), true),
+                (Asker::User(owner + 1, Some(of)), group),
+                (Asker::User(owner + 1, Some(of + 1)), everybody),
+                (Asker::User(owner + 1, None), everybody),
+                (Asker::Unknown, everybody),
+            ] {
                 let opened = Given::open(&yard.dump(), asker).map(drop);
-                assert_eq!(opened.is_ok(), everybody, "{folder:o} {file:o}: {opened:?}");
+                assert_eq!(opened.is_ok(), may, "{folder:o} {file:o} {asker:?}: {opened:?}");
             }
         }
+        // What the owner may not read he does not read, whatever others may.
+        let yard = Yard::new(0o755, 0o044);
+        let owner = fs::metadata(yard.dump()).unwrap().uid();
+        assert!(Given::open(&yard.dump(), Asker::User(owner, None)).is_err());
     }
 
     #[test]

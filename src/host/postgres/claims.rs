@@ -42,17 +42,25 @@ pub enum Whose {
 /// # Errors
 /// [`DbError::NotPermitted`] when the role may not create a schema there.
 pub async fn ensure_ledger(session: &Session) -> Result<(), DbError> {
-    let what = "looking for the schema cutover";
-    let sql = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = 'cutover'
-                  AND c.relname IN ('claims', 'gates', 'fences', 'epochs', 'swaps')";
-    let there: i64 = get(&session.row(what, ASK, sql, &[]).await?, 0)?;
-    if there == 5 {
+    if has_ledger(session).await? {
         return Ok(());
     }
     // Two at once: the lock makes one wait for the other.
     let sql = format!("SELECT pg_advisory_xact_lock({LOCK}, 0); {LEDGER}");
     session.run("making the schema cutover in the maintenance database", ASK, &sql).await
+}
+
+/// Whether the schema `cutover` is there, with all that belongs into it.
+///
+/// # Errors
+/// [`DbError`] when the server does not answer.
+pub async fn has_ledger(session: &Session) -> Result<bool, DbError> {
+    let what = "looking for the schema cutover";
+    let sql = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'cutover'
+                  AND c.relname IN ('claims', 'gates', 'fences', 'epochs', 'swaps')";
+    let there: i64 = get(&session.row(what, ASK, sql, &[]).await?, 0)?;
+    Ok(there == 5)
 }
 
 const LEDGER: &str = "

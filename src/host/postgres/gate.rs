@@ -56,6 +56,18 @@ pub async fn close(
     session.run("closing databases for connections", ASK, &sql).await
 }
 
+/// Whether this installation has noted that it closes a database.
+///
+/// # Errors
+/// [`DbError`] when the server does not answer.
+pub async fn is_noted(
+    session: &Session,
+    installation: &Installation,
+    oid: u32,
+) -> Result<bool, DbError> {
+    Ok(super::claims::has_ledger(session).await? && closed_by(session, installation, oid).await?)
+}
+
 async fn closed_by(
     session: &Session,
     installation: &Installation,

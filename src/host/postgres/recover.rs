@@ -5,6 +5,8 @@
 //! say how far things came. The order is: [`super::claims::lock`], [`end_sessions`], the gates,
 //! then looking.
 
+pub mod stale;
+
 use std::time::Duration;
 
 use cutover_model::OperationId;

@@ -230,6 +230,7 @@ mod tests {
             restarts,
             error: String::new(),
             started_at: String::new(),
+            finished_at: String::new(),
             networks: std::collections::BTreeMap::new(),
             stop_timeout: Duration::from_secs(10),
             memory_limit: None,

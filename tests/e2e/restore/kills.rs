@@ -109,6 +109,9 @@ impl Shop {
         self.fronted.cutover.serve();
         let ran = self.run(arguments);
         assert_eq!(ran.printed.code, 69, "{place} was not reached: {}", ran.printed.both());
+        // It was accepted, and is taken up by the next start.
+        let said = ran.printed.both();
+        assert!(!said.contains("NOTHING WAS CHANGED"), "{place}: {said}");
         self.fronted.cutover.kill();
         self.fronted.cutover.variable("CUTOVER_CRASH", None);
     }

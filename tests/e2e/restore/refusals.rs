@@ -137,7 +137,7 @@ fn what_a_server_lacks_or_has_in_the_way_is_refused_and_nothing_is_changed() {
 fn what_is_closed_or_leaves_no_room_is_refused_and_nothing_is_changed() {
     let shop = Shop::deployed();
     shop.run(&["backup", "create"]).succeeded();
-    let shop = Shop::spoilt(shop);
+    let mut shop = Shop::spoilt(shop);
     shop.run(&["rollback"]).succeeded();
     let before = shop.seen();
     // A gate that is not ours: somebody has closed the database by hand.
@@ -149,12 +149,29 @@ fn what_is_closed_or_leaves_no_room_is_refused_and_nothing_is_changed() {
     shop.sql("postgres", &["ALTER DATABASE shop ALLOW_CONNECTIONS true"]);
     assert_eq!(shop.seen(), before);
 
+    // The sessions that would have to end for it take longer than requests may wait.
+    let file = shop.fronted.shop.path().join("cutover.toml");
+    let whole = std::fs::read_to_string(&file).expect("a file");
+    std::fs::write(
+        &file,
+        whole.replacen("name = \"shop\"", "name = \"shop\"\nmax_hold = \"10ms\"", 1),
+    )
+    .expect("a write");
+    shop.fronted.cutover.stop();
+    shop.fronted.cutover.serve();
+    let session = shop.session();
+    for asked in [shop.takes("b-1"), shop.takes_the_point()] {
+        asked.refused(&before).says(&["at least, and max_hold is 10.0 ms", "raise max_hold"]);
+    }
+    drop(session);
+    std::fs::write(&file, &whole).expect("a write");
+    shop.fronted.cutover.stop();
+    shop.fronted.cutover.serve();
+
     let disk = SmallDisk::over(shop.folder());
     let asked = shop.takes_the_point();
     drop(disk);
     asked.refused(&before).says(&["may need", "make room there"]);
-    let file = shop.fronted.shop.path().join("cutover.toml");
-    let whole = std::fs::read_to_string(&file).expect("a file");
     // The one that is connected to while names are exchanged is not the one that is renamed.
     let other = whole.replacen("name = \"shop\"", "name = \"postgres\"", 1);
     assert_ne!(other, whole);
@@ -237,7 +254,7 @@ impl Shop {
     }
 
     /// Statements of somebody else's, in one session of the server's own tool.
-    fn sql(&self, database: &str, statements: &[&str]) -> String {
+    pub(crate) fn sql(&self, database: &str, statements: &[&str]) -> String {
         let container = self.fronted.shop.container("postgres");
         let mut words = vec!["exec", &container, "psql", "-U", "shop", "-d", database, "-At"];
         words.extend(["-h", "/var/run/postgresql", "-v", "ON_ERROR_STOP=1"]);

@@ -60,13 +60,28 @@ fn a_container_out_of_memory_leaves_the_table_and_a_deploy_names_the_cause() {
         let answer = wire::get(stack.port, "/api/whoami").ok()?;
         (answer.status == 503).then_some(())
     });
-    let status = cutover.run(&["status"]).printed.both();
-    assert!(status.contains("r1 has no running container of web"), "{status}");
+    let why = "exited with code 137 (out of memory, the kernel ended it) at ";
+    eventually("status says why it ended", Duration::from_secs(20), || {
+        let status = cutover.run(&["status"]).printed.both();
+        let is_told = status.contains("r1 has no running container of web");
+        (is_told && status.contains(why)).then_some(())
+    });
+    let told = cutover.run(&["events"]).succeeded().printed.both();
+    assert_eq!(told.matches(why).count(), 1, "{told}");
     let ran = cutover.run(&["status", "--check"]);
     assert_ne!(ran.printed.code, 0, "{}", ran.printed.both());
     // Started again, by whomever, it serves.
     engine::docker(&["start", &serving]).succeeded();
     stack.answers(stack.port, "/api/whoami");
+    eventually("nothing is said of it any more", Duration::from_secs(20), || {
+        (!cutover.run(&["status"]).printed.both().contains("exited with code")).then_some(())
+    });
+    // Somebody stops it, and is not named: the engine does not keep who it was.
+    engine::docker(&["kill", &serving]).succeeded();
+    eventually("status says that it was killed", Duration::from_secs(20), || {
+        let status = cutover.run(&["status"]).printed.both();
+        status.contains("exited with code 137 (SIGKILL: docker kill").then_some(())
+    });
 }
 
 /// A control group that bounds how many tasks there may be, of version 1 or 2.
