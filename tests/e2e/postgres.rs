@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use cutover::host::postgres::claims::{self, Whose};
 use cutover::host::postgres::recover::{self, Scope};
+use cutover::host::postgres::verify::{self, Answered, Question};
 use cutover::host::postgres::{Again, DbError, Fault, Kind, Made, Marker, Reach, facts};
 
 use crate::harness::engine;
-use crate::harness::postgres::{PASSWORD, Pg, name, operation};
+use crate::harness::postgres::{PASSWORD, Pg, name, operation, usual_major};
 
 #[tokio::test]
 async fn a_server_is_found_by_its_labels_and_says_what_it_is() {
@@ -22,7 +23,7 @@ async fn a_server_is_found_by_its_labels_and_says_what_it_is() {
     pg.run("postgres", &format!("CREATE DATABASE \"{}\"", odd.replace('"', "\"\""))).await;
     let session = server.connect(&name(odd), operation(41)).await.expect("a session");
     let seen = facts::server(&session).await.expect("facts");
-    assert_eq!(seen.major(), 15);
+    assert_eq!(seen.major(), i32::try_from(usual_major()).expect("a number"));
     assert!(seen.role.superuser && seen.role.createdb && seen.role.signals, "{seen:?}");
     assert!(!seen.in_recovery && !seen.read_only, "{seen:?}");
     assert_eq!(seen.max_wal, 64 * 1024 * 1024);
@@ -49,6 +50,31 @@ async fn a_server_is_found_by_its_labels_and_says_what_it_is() {
         "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'cutover:%'";
     let rows = holder.query(label, &[]).await.expect("rows");
     assert!(rows[0].get::<_, String>(0).ends_with(":o41"));
+}
+
+#[tokio::test]
+async fn no_limit_that_is_meant_for_the_application_ends_a_session_of_ours() {
+    for (major, limits) in [
+        (16, &["idle_session_timeout"][..]),
+        (18, &["idle_session_timeout", "transaction_timeout"]),
+    ] {
+        let pg = Pg::start_of(major);
+        for limit in limits {
+            pg.run("postgres", &format!("ALTER DATABASE shop SET {limit} = '10min'")).await;
+        }
+        let server = pg.server().await;
+        let session = server.connect(&name("shop"), operation(1)).await.expect("a session");
+        for limit in limits {
+            let question = Question {
+                name: (*limit).to_owned(),
+                sql: format!("SELECT current_setting('{limit}')"),
+                expect: Some("0".to_owned()),
+                timeout: Duration::from_secs(5),
+            };
+            let asked = verify::ask(&session, &question).await.expect("asked");
+            assert_eq!(asked, Answered::Pass, "{major} {limit}");
+        }
+    }
 }
 
 #[tokio::test]

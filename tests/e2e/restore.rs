@@ -4,6 +4,7 @@ mod busy;
 mod closed;
 mod fallen;
 pub(crate) mod kills;
+mod majors;
 mod makes_way;
 mod refusals;
 mod server;

@@ -16,6 +16,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 pub mod foreign;
+mod header;
 pub mod kept;
 pub mod listing;
 pub mod restricted;

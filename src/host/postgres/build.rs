@@ -115,14 +115,16 @@ async fn make(
 async fn likeness(session: &Session, model: &DatabaseFacts) -> Result<String, DbError> {
     let what = "asking for the locale of a database";
     let major = facts::server(session).await?.major();
-    let (provider, icu) = match major {
-        17.. => ("datlocprovider::text", "datlocale"),
-        15.. => ("datlocprovider::text", "daticulocale"),
-        _ => ("'c'", "NULL::text"),
+    let (provider, locale, rules) = match major {
+        17.. => ("datlocprovider::text", "datlocale", "daticurules"),
+        16 => ("datlocprovider::text", "daticulocale", "daticurules"),
+        15 => ("datlocprovider::text", "daticulocale", "NULL"),
+        // Before, there is none to choose.
+        _ => ("''", "NULL", "NULL"),
     };
     let sql = format!(
         "SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, {provider},
-                {icu}::text, t.spcname::text
+                {locale}::text, {rules}::text, t.spcname::text
            FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.oid = $1"
     );
     let row = session.row(what, super::connect::ASK, &sql, &[&model.oid]).await?;
@@ -131,12 +133,17 @@ async fn likeness(session: &Session, model: &DatabaseFacts) -> Result<String, Db
     match (get::<&str>(&row, 3)?, get::<Option<String>>(&row, 4)?) {
         ("i", Some(locale)) => {
             like.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(&locale)));
+            if let Some(rules) = get::<Option<String>>(&row, 5)? {
+                like.push_str(&format!(" ICU_RULES {}", literal(&rules)));
+            }
         }
         ("b", Some(locale)) => {
             like.push_str(&format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(&locale)));
         }
+        // Else it would be the template's, which `initdb` may have been told to be another one.
+        ("c", _) => like.push_str(" LOCALE_PROVIDER libc"),
         _ => {}
     }
-    like.push_str(&format!(" TABLESPACE {}", identifier(&get::<String>(&row, 5)?)));
+    like.push_str(&format!(" TABLESPACE {}", identifier(&get::<String>(&row, 6)?)));
     Ok(like)
 }

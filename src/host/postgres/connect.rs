@@ -246,13 +246,15 @@ impl Server {
                 return Err(DbError::Unreachable { server: self.label(), reason });
             }
         };
-        Ok(Session {
+        let session = Session {
             client,
             task,
             limit: AtomicU64::new(10_000),
             broken: AtomicBool::new(false),
             database: database.clone(),
-        })
+        };
+        session.within(&what, ASK, session.client.batch_execute(PATIENT)).await?;
+        Ok(session)
     }
 
     fn refused(&self, what: &str, error: &tokio_postgres::Error) -> DbError {
@@ -306,6 +308,11 @@ fn address(container: &Container, service: &ServiceName) -> Result<IpAddr, Strin
         Proof::Gone => Err("its container ended while it was looked up".to_owned()),
     }
 }
+
+/// A role or a database may have limits for its application that a snapshot or a lock of ours must
+/// not end by; which of them a server knows depends on its version.
+const PATIENT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+                        WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
 
 /// One session with one database.
 #[derive(Debug)]

@@ -195,6 +195,15 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
             format!("pg_dump is of version {}, the server of {}", seen.tools, server.major());
         refuse(what, "install the client tools of the server's version");
     }
+    if seen.tools >= tool::SETS_MORE && server.major() < tool::SETS_MORE {
+        let (tools, major) = (seen.tools, server.major());
+        refuse(
+            format!(
+                "pg_restore is of version {tools}, and a server of {major} refuses its settings"
+            ),
+            "install the client tools of the server's version",
+        );
+    }
     for name in need.extensions.difference(&seen.extensions) {
         let remedy = "install it on the server; CREATE EXTENSION is done by the restore";
         refuse(format!("the server has no extension {name}"), remedy);

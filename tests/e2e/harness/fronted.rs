@@ -61,7 +61,12 @@ impl Fronted {
 
     /// Deployed, with more in the file: what is to be said of the app of this name.
     pub(crate) fn deployed_with(more: impl Fn(&str) -> String) -> Self {
-        let mut fronted = Self::unserved(Shop::with_database(), |shop| shop.beside("state"));
+        Self::deployed_from(Shop::with_database(), more)
+    }
+
+    /// The same of a copy whose database runs.
+    pub(crate) fn deployed_from(shop: Shop, more: impl Fn(&str) -> String) -> Self {
+        let mut fronted = Self::unserved(shop, |shop| shop.beside("state"));
         let state = fronted.shop.beside("state").display().to_string();
         let mut text = config(&fronted.shop, &state);
         text.push_str(&more(&fronted.shop.project));

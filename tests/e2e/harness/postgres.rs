@@ -23,8 +23,17 @@ impl Pg {
         Self::start_with(&[])
     }
 
+    /// One of this major version.
+    pub(crate) fn start_of(major: u32) -> Self {
+        Self::start_as(&[], &image_of(major))
+    }
+
     /// `more`: arguments of `docker run` before the image.
     pub(crate) fn start_with(more: &[&str]) -> Self {
+        Self::start_as(more, &image_of(usual_major()))
+    }
+
+    fn start_as(more: &[&str], image: &str) -> Self {
         let project = ports::project_name("pg");
         let name = format!("{project}-postgres-1");
         let labels = [
@@ -37,7 +46,7 @@ impl Pg {
         all.extend(["-e", &password, "--shm-size", "128m"]);
         labels.iter().for_each(|label| all.extend(["--label", label.as_str()]));
         all.extend(more);
-        all.extend(["cutover-fixture/postgres:15", "postgres"]);
+        all.extend([image, "postgres"]);
         all.extend(["-c", "max_prepared_transactions=4", "-c", "wal_level=logical"]);
         all.extend(["-c", "max_connections=60", "-c", "fsync=off", "-c", "max_wal_size=64MB"]);
         let id = engine::docker(&all).succeeded().stdout.trim().to_owned();
@@ -117,6 +126,18 @@ impl Drop for Pg {
             engine::docker(&["rm", "-f", "-v", &self.id]);
         }
     }
+}
+
+/// The image of a major version that `scripts/images` makes.
+pub(crate) fn image_of(major: u32) -> String {
+    format!("cutover-fixture/postgres:{major}")
+}
+
+/// The major version that tests run on which are about no particular one:
+/// `CUTOVER_TEST_POSTGRES=18 make e2e` runs all of them on another.
+pub(crate) fn usual_major() -> u32 {
+    let asked = std::env::var("CUTOVER_TEST_POSTGRES").ok();
+    asked.map_or(15, |asked| asked.parse().expect("CUTOVER_TEST_POSTGRES is a major version"))
 }
 
 pub(crate) fn name(text: &str) -> DbName {

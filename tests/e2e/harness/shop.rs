@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::engine::{self, Printed};
 use super::observer::Observer;
 use super::own_engine::{self, OwnEngine};
+use super::postgres::{image_of, usual_major};
 use super::stack::clean_up;
 use super::{eventually, ports, wire};
 
@@ -31,17 +32,22 @@ pub(crate) struct Shop {
 impl Shop {
     /// A copy with its first release committed; nothing runs.
     pub(crate) fn copy() -> Self {
-        Self::copy_for(Vec::new(), None)
+        Self::copy_of(usual_major())
+    }
+
+    /// The same with the database of this major version.
+    pub(crate) fn copy_of(major: u32) -> Self {
+        Self::copy_for(Vec::new(), None, major)
     }
 
     /// A copy for an engine of the test's own, which gets the images.
     pub(crate) fn copy_on(own: &OwnEngine) -> Self {
         own.load("shop-program:latest");
-        own.load("cutover-fixture/postgres:15");
-        Self::copy_for(vec!["-H".to_owned(), own.host()], Some(own.network()))
+        own.load(&image_of(usual_major()));
+        Self::copy_for(vec!["-H".to_owned(), own.host()], Some(own.network()), usual_major())
     }
 
-    fn copy_for(engine: Vec<String>, network: Option<PathBuf>) -> Self {
+    fn copy_for(engine: Vec<String>, network: Option<PathBuf>, major: u32) -> Self {
         let folder = tempfile::Builder::new().prefix("cutover-shop-").tempdir().expect("a folder");
         let shop = Self {
             project: ports::project_name("shop"),
@@ -58,8 +64,11 @@ impl Shop {
             ".env",
             &format!(
                 "SHOP_PROJECT={}\nSHOP_PORT={}\nSHOP_API_PORT={}\nPOSTGRES_PASSWORD={PASSWORD}\n\
-                 SHOP_POSTGRES=cutover-fixture/postgres:15\n",
-                shop.project, shop.port, shop.api_port
+                 SHOP_POSTGRES={}\n",
+                shop.project,
+                shop.port,
+                shop.api_port,
+                image_of(major)
             ),
         );
         shop
@@ -70,7 +79,7 @@ impl Shop {
         Self::copy().migrated()
     }
 
-    fn migrated(self) -> Self {
+    pub(crate) fn migrated(self) -> Self {
         let shop = self;
         shop.compose(&["up", "-d", "--wait", "postgres"]).succeeded();
         shop.compose(&["build", "-q"]).succeeded();

@@ -45,6 +45,32 @@ async fn each_kind_of_change_gets_its_class() {
     tell(&pg, BASE, &cases).await;
 }
 
+#[tokio::test]
+async fn what_later_versions_brought_gets_its_class() {
+    let pg = Pg::start_of(18);
+    pg.run("postgres", "CREATE ROLE app").await;
+    let cases = [
+        (
+            "ALTER TABLE orders ADD twice int GENERATED ALWAYS AS (total * 2) VIRTUAL",
+            Class::Expand,
+            "added orders.twice",
+        ),
+        ("ALTER TABLE orders ADD CHECK (total > 9) NOT ENFORCED", Class::Expand, "added the rule"),
+        (
+            "ALTER TABLE orders ADD CONSTRAINT must NOT NULL total NOT VALID",
+            Class::Contract,
+            "demands a value of orders.total",
+        ),
+        ("ALTER TABLE orders ALTER item DROP NOT NULL", Class::Expand, "demands no value"),
+        ("ALTER TABLE orders RENAME CONSTRAINT orders_item_not_null TO must", Class::None, ""),
+        ("CREATE TABLE carts (id int NOT NULL)", Class::Expand, "added carts"),
+        ("GRANT MAINTAIN ON orders TO app", Class::Expand, "gave MAINTAIN on orders to app"),
+        ("ALTER TABLE orders DROP COLUMN note", Class::Contract, "dropped orders.note"),
+        ("UPDATE orders SET note = 'y' WHERE id <= 7", Class::Data, "wrote 7 rows of orders"),
+    ];
+    tell(&pg, BASE, &cases).await;
+}
+
 /// Runs each on a database of its own and asks what it did.
 async fn tell(pg: &Pg, base: &str, cases: &[(&str, Class, &str)]) {
     let server = pg.server().await;

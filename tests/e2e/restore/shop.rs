@@ -7,6 +7,7 @@ use crate::harness::engine;
 use crate::harness::eventually;
 use crate::harness::fronted::Fronted;
 use crate::harness::observer::Observer;
+use crate::harness::shop::Shop as Copy;
 
 pub(crate) struct Shop {
     pub(crate) fronted: Fronted,
@@ -44,7 +45,16 @@ impl Shop {
 
     /// The same with more in the database's section; `APP` in it is the app.
     pub(crate) fn deployed_with(more: &str) -> Self {
-        let fronted = Fronted::deployed_with(|app| {
+        Self::deployed_from(Copy::with_database(), more)
+    }
+
+    /// The same on a server of this major version.
+    pub(crate) fn deployed_on(major: u32) -> Self {
+        Self::deployed_from(Copy::copy_of(major).migrated(), "")
+    }
+
+    fn deployed_from(copy: Copy, more: &str) -> Self {
+        let fronted = Fronted::deployed_from(copy, |app| {
             let more = more.replace("APP", app);
             format!(
                 r#"

@@ -11,6 +11,7 @@ use cutover_model::OperationId;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use super::header::{self, Header};
 use super::tool::{self, CHUNK};
 use crate::host::postgres::connect::Server;
 use crate::host::postgres::error::DbError;
@@ -59,7 +60,8 @@ pub async fn read(
         match running.end().await {
             Ok(()) => Ok(parse(&text)),
             Err(DbError::Tool { tail, .. }) => {
-                Err(DbError::Archive { path: path.to_owned(), why: tail })
+                let why = too_new(server, path).await?.unwrap_or(tail);
+                Err(DbError::Archive { path: path.to_owned(), why })
             }
             Err(error) => Err(error),
         }
@@ -68,6 +70,23 @@ pub async fn read(
         Ok(list) => list,
         Err(_) => Err(DbError::TooSlow { what: "asking an archive for its list".into(), limit }),
     }
+}
+
+/// That these tools are too old for an archive; `None`: they are not, or it does not say.
+async fn too_new(server: &Server, path: &Path) -> Result<Option<String>, DbError> {
+    let at = |error| DbError::File { path: path.to_owned(), error };
+    let mut head = Vec::new();
+    let file = File::open(path).await.map_err(at)?;
+    file.take(header::LENGTH as u64).read_to_end(&mut head).await.map_err(at)?;
+    let Some(Header { server: from, tool }) = header::parse(&head) else { return Ok(None) };
+    let here = tool::tools_major(server).await?;
+    Ok((tool > here).then(|| {
+        format!(
+            "it was made of PostgreSQL {from} by pg_dump {tool}, and pg_restore here is of version \
+             {here}, which cannot read it; restore it with a server of version {tool} or a later \
+             one, or have it made anew by pg_dump {here}"
+        )
+    }))
 }
 
 /// The list as `pg_restore` prints it: comments with `;`, then `dump id; oid oid TYPE - NAME

@@ -25,6 +25,12 @@ pub(in crate::host::postgres) const CHUNK: usize = 128 * 1024;
 /// How much of what a tool says about errors is kept.
 const KEEP: u64 = 64 * 1024;
 
+/// The first major version whose `pg_restore` begins with a setting that servers before refuse.
+pub(in crate::host::postgres) const SETS_MORE: i32 = 17;
+
+const TOO_NEW: &str = "pg_restore here is of a later version than the server, which refuses its \
+                       settings; install the client tools of the server's version";
+
 /// A tool that runs. Dropping it leaves the tool to its broken pipes.
 pub(in crate::host::postgres) struct Running {
     program: &'static str,
@@ -103,7 +109,7 @@ fn on_this_host(
         what: match error.kind() {
             std::io::ErrorKind::NotFound => format!(
                 "this host has no {program}, which a server outside of compose needs; install \
-                 Debian's postgresql-client in the server's version or a later one"
+                 Debian's postgresql-client in the server's version"
             ),
             _ => format!("this host cannot run {program} ({error}): {}", remedy(&error)),
         },
@@ -153,6 +159,9 @@ impl Running {
         };
         match ended? {
             (0, _) => Ok(()),
+            (_, said) if said.contains("parameter \"transaction_timeout\"") => {
+                Err(DbError::Preflight { what: TOO_NEW.to_owned() })
+            }
             (code, said) => Err(DbError::Tool {
                 tool: self.program.to_owned(),
                 code,

@@ -316,7 +316,9 @@ fn relation(was: &Relation, now: &Relation, found: &mut Vec<Change>) {
             columns.is_empty() || columns.iter().any(|column| was.columns.contains_key(column));
         // A constraint gone and its index left demands nothing new; that it is gone is said below.
         let is_old = was.rules.values().any(|known| known.demands == rule.demands);
-        found.push(match is_met && !is_old {
+        // Since PostgreSQL 18 there are some that nothing is held against.
+        let is_enforced = !text.ends_with(" NOT ENFORCED");
+        found.push(match is_met && is_enforced && !is_old {
             true => change(Class::Contract, format!("demands {text} of {table}")),
             false => change(Class::Expand, format!("added the rule {name} to {table}")),
         });
