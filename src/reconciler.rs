@@ -29,6 +29,7 @@ use database::Database;
 pub use drifting::{Drift, Expected};
 pub use ended::Ended;
 pub use leftovers::{Found as Leftovers, Known};
+pub use looking::Looked;
 pub use making::{Again, Mode, Rejected, Tree};
 pub use rehearsing::Former;
 pub use tending::{Tended, Unserved, View};
@@ -44,11 +45,11 @@ use cutover_model::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::adopt::Published;
+use crate::host::StackSettings;
 use crate::host::docker::{Events, Watch};
 use crate::host::env::EnvDiff;
 use crate::host::postgres::contents::down::Down;
 use crate::host::probe::smoke::Smoke;
-use crate::host::{Endpoint, StackSettings};
 
 /// Runs plans.
 #[derive(Debug, Clone, Default)]
@@ -389,15 +390,11 @@ impl Reconciler {
         crate::host::stack::forget(stack, release).await;
     }
 
-    /// The proven endpoints of a project, by service.
+    /// What Docker shows of the containers of a project.
     ///
     /// # Errors
     /// Why Docker could not be asked.
-    pub async fn endpoints(
-        &self,
-        stack: &StackSettings,
-        project: &str,
-    ) -> Result<(BTreeMap<ServiceName, Vec<Endpoint>>, Vec<Ended>), String> {
+    pub async fn endpoints(&self, stack: &StackSettings, project: &str) -> Result<Looked, String> {
         looking::endpoints(stack, project).await
     }
 

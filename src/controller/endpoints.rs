@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use crate::host::docker::Notice;
 use crate::host::{Endpoint, Proof, StackSettings, prove};
-use crate::reconciler::{Ended, ProbeTarget, Reconciler};
+use crate::reconciler::{Ended, Looked, ProbeTarget, Reconciler};
 
 /// How often `/proc` is asked about every endpoint.
 const PROVE: Duration = Duration::from_secs(5);
@@ -95,11 +95,10 @@ impl App {
         match reconciler.endpoints(&stack, &project).await {
             // It is there, and goes on or is replaced in a moment.
             Ok(_) if self.is_frozen(color) => {}
-            Ok((found, ended)) => {
-                let is_empty = found.is_empty();
+            Ok(Looked { endpoints, ended, lives }) => {
                 self.note_ended(color, ended);
-                self.publish_endpoints(color, found);
-                self.note_warmth(color, is_empty);
+                self.publish_endpoints(color, endpoints);
+                self.note_warmth(color, lives);
             }
             Err(why) => {
                 let app = &self.name;
@@ -175,14 +174,14 @@ impl App {
     }
 
     /// A release whose containers all went is stopped; status and rollback have to know.
-    fn note_warmth(&self, color: Color, is_empty: bool) {
+    fn note_warmth(&self, color: Color, lives: bool) {
         let state = self.state();
         let Some(release) = *state.colors.get(color) else { return };
-        let now = match (state.release_state(release), is_empty) {
-            (ReleaseState::Warm, true) => ReleaseState::Stopped,
-            _ => return,
-        };
-        self.note(&Actor::daemon(), vec![Fact::ReleaseIs { release, state: now }]);
+        if lives || state.release_state(release) != ReleaseState::Warm {
+            return;
+        }
+        let stopped = Fact::ReleaseIs { release, state: ReleaseState::Stopped };
+        self.note(&Actor::daemon(), vec![stopped]);
         let text = format!("{release} in {color}: no container of it runs any more");
         self.say(None, LineLevel::Error, "stopped", text);
     }

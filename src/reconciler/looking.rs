@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::ended::Ended;
 use super::perform::{colored, docker, release_folder, secrets_of, text};
 use super::{Reconciler, Work};
+use crate::host::docker::{Container, State};
 use crate::host::redact::Secrets;
 use crate::host::{Endpoint, StackSettings, stack};
 
@@ -121,18 +122,28 @@ pub(super) async fn count(settings: &StackSettings, project: &str) -> Result<Con
     Ok(counted)
 }
 
-/// The proven endpoints of a project, by service, and its containers that have ended.
-pub(super) async fn endpoints(
-    settings: &StackSettings,
-    project: &str,
-) -> Result<(BTreeMap<ServiceName, Vec<Endpoint>>, Vec<Ended>), String> {
+/// What Docker shows of the containers of a color.
+#[derive(Debug)]
+pub struct Looked {
+    /// The proven endpoints, by service.
+    pub endpoints: BTreeMap<ServiceName, Vec<Endpoint>>,
+    /// Containers that have ended.
+    pub ended: Vec<Ended>,
+    /// Whether anything of it runs: also what is frozen or not healthy, which is no endpoint.
+    pub lives: bool,
+}
+
+pub(super) async fn endpoints(settings: &StackSettings, project: &str) -> Result<Looked, String> {
     let docker = docker(settings).await?;
     let containers = colored(settings, &docker, project).await?;
-    let mut found: BTreeMap<ServiceName, Vec<Endpoint>> = BTreeMap::new();
+    let mut endpoints: BTreeMap<ServiceName, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in stack::endpoints(&containers).map_err(text)? {
-        found.entry(endpoint.service.clone()).or_default().push(endpoint);
+        endpoints.entry(endpoint.service.clone()).or_default().push(endpoint);
     }
-    Ok((found, containers.iter().filter_map(Ended::of).collect()))
+    let is_there = |c: &Container| matches!(c.state, State::Running | State::Paused);
+    let lives = containers.iter().any(is_there);
+    let ended = containers.iter().filter_map(Ended::of).collect();
+    Ok(Looked { endpoints, ended, lives })
 }
 
 impl Reconciler {

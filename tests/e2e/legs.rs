@@ -224,3 +224,26 @@ fn what_a_person_removes_is_told_once_and_left_alone() {
     assert!(engine::containers_of(&project, "backend").is_empty(), "it was not put back");
     assert_eq!(fronted.release_now(), "v1");
 }
+
+#[test]
+fn a_release_that_is_frozen_for_a_while_still_runs() {
+    let fronted = Fronted::with_standby("good");
+    let project = format!("{}-blue", fronted.shop.project);
+    let ids: Vec<String> =
+        COPIED.iter().flat_map(|service| engine::containers_of(&project, service)).collect();
+    let all = |word: &str| ids.iter().for_each(|id| drop(engine::docker(&[word, id]).succeeded()));
+    let endpoints = || {
+        let said = fronted.run(&["status", "--json"]).succeeded().printed.stdout;
+        let status: serde_json::Value = serde_json::from_str(said.trim()).expect("JSON");
+        status["apps"][0]["standby"]["endpoints"].as_u64().expect("a number")
+    };
+    assert_eq!(endpoints(), 2);
+    all("pause");
+    eventually("it is no endpoint", Duration::from_secs(60), || (endpoints() == 0).then_some(()));
+    all("unpause");
+    eventually("it is one again", Duration::from_secs(60), || (endpoints() == 2).then_some(()));
+    let told = fronted.run(&["events"]).succeeded().printed.both();
+    assert!(!told.contains("no container of it runs any more"), "{told}");
+    fronted.run(&["shift", "100%"]).succeeded().says(&["all traffic is on r2"]);
+    fronted.serves("v2");
+}
