@@ -173,17 +173,22 @@ impl App {
         met.flat_map(|color| kept.get(color).iter().cloned()).collect()
     }
 
-    /// A release whose containers all went is stopped; status and rollback have to know.
+    /// A release whose containers all went is stopped; status and rollback have to know. One that
+    /// has traffic runs again as soon as any of them does: nothing else starts it.
     fn note_warmth(&self, color: Color, lives: bool) {
         let state = self.state();
         let Some(release) = *state.colors.get(color) else { return };
-        if lives || state.release_state(release) != ReleaseState::Warm {
-            return;
+        let serves = state.split.share(color) > Weight::ZERO;
+        let now = match state.release_state(release) {
+            ReleaseState::Warm if !lives => ReleaseState::Stopped,
+            ReleaseState::Stopped if lives && serves => ReleaseState::Warm,
+            _ => return,
+        };
+        self.note(&Actor::daemon(), vec![Fact::ReleaseIs { release, state: now }]);
+        if now == ReleaseState::Stopped {
+            let text = format!("{release} in {color}: no container of it runs any more");
+            self.say(None, LineLevel::Error, "stopped", text);
         }
-        let stopped = Fact::ReleaseIs { release, state: ReleaseState::Stopped };
-        self.note(&Actor::daemon(), vec![stopped]);
-        let text = format!("{release} in {color}: no container of it runs any more");
-        self.say(None, LineLevel::Error, "stopped", text);
     }
 
     /// Follows Docker and `/proc` until the daemon stops.

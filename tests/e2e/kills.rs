@@ -219,7 +219,8 @@ impl Shop {
         }
         let now = (self.fronted.release_now(), self.orders("shop"));
         let wanted = ("v2".to_owned(), spoilt.to_owned());
-        assert_eq!(now, wanted, "no way forward: {}", said.join("\n"));
+        let events = self.run(&["events", "--last", "150"]).printed.both();
+        assert_eq!(now, wanted, "no way forward: {}\n{events}", said.join("\n"));
     }
 
     /// The operations of this kind that were begun, the newest last.

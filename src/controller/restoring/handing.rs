@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cutover_model::{
-    Action, Actor, Fact, Goal, LineLevel, OperationId, ReleaseId, RestorePlan, RolloutEnding,
-    Source, Split, Weight, plan,
+    Action, Actor, Fact, Goal, LineLevel, OperationId, ReleaseId, ReleaseState, RestorePlan,
+    RolloutEnding, Source, Split, Weight, plan,
 };
 use cutover_proxy::message::{Change, Publish};
 
@@ -77,6 +77,10 @@ impl App {
             }
             if standing.rejected_by.is_some() {
                 facts.push(Fact::ReleaseCleared { release: to });
+            }
+            if standing.state != ReleaseState::Warm {
+                // It was started for this: from now on a rollback to it is instant again.
+                facts.push(Fact::ReleaseIs { release: to, state: ReleaseState::Warm });
             }
             let is_way_back = matches!(source, Source::Aside { .. });
             if let Some(release) = from.filter(|from| *from != to && !is_way_back) {

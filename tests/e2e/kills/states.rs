@@ -4,7 +4,8 @@
 //! The place is `recorded@N`: the N-th batch of an operation that is more than a line for people is
 //! durable, and nobody has an answer yet. An operation is run again and again, with N counted up,
 //! until it is over before it dies. `CUTOVER_EVERY=1` takes every state and both ways (`make
-//! kills`); the default takes a sample of them, so that the gate stays short.
+//! kills`), `CUTOVER_FROM` begins at a later one; the default takes a sample of them, so that the gate
+//! stays short.
 
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ fn ways(state: u64) -> &'static [bool] {
     let every = number("CUTOVER_EVERY").unwrap_or(5).max(1);
     match (every, state % every, state % 2) {
         (1, ..) => &[false, true],
-        (_, 2, 0) => &[false],
-        (_, 2, _) => &[true],
+        (_, 1, 0) => &[false],
+        (_, 1, _) => &[true],
         _ => &[],
     }
 }
@@ -47,7 +48,7 @@ pub(crate) fn each_state<K: Killed>(
     name: &str,
     mut ready: impl FnMut(&mut K) -> Vec<String>,
 ) -> u64 {
-    for state in 1.. {
+    for state in number("CUTOVER_FROM").unwrap_or(1).. {
         assert!(state < 100, "{name} has no end");
         for gives_up in ways(state) {
             let place = format!("{name}, record {state}, gives up: {gives_up}");
@@ -230,7 +231,7 @@ fn work_beside_the_live_database_killed_behind_each_record() {
         let made = known.shop.made("look").expect("it was restored");
         words(&["db", "retire", &made, "--yes"])
     }));
-    assert!(counts.iter().all(|states| *states >= 2), "{counts:?}");
+    assert!(counts.iter().all(|states| *states >= 1), "{counts:?}");
     assert_eq!(known.shop.orders("shop"), live, "nothing of it touches the live database");
 }
 
