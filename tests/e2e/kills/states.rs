@@ -246,7 +246,7 @@ fn a_restore_from_a_point_killed_behind_each_record() {
 }
 
 #[test]
-fn a_restore_from_a_backup_and_its_undo_killed_behind_each_record() {
+fn a_restore_from_a_backup_killed_behind_each_record() {
     let mut known = Known::new();
     let backup = known.shop.ids().pop().expect("a backup");
     let states = each_state(&mut known, "restore from a backup", |known| {
@@ -254,6 +254,11 @@ fn a_restore_from_a_backup_and_its_undo_killed_behind_each_record() {
         words(&[&["rollback", "--database", "--backup", &backup][..], &ANY].concat())
     });
     assert!(states >= 8, "{states}");
+}
+
+#[test]
+fn an_undo_of_a_restore_killed_behind_each_record() {
+    let mut known = Known::new();
     let states = each_state(&mut known, "undo", |known| {
         let restore = known.restored();
         words(&[&["undo", &restore][..], &ANY].concat())
