@@ -201,6 +201,8 @@ pub(super) fn out_of_sight(operation: OperationId, error: ClientError) -> CliErr
         ClientError::NoDaemon { .. } | ClientError::Broken(_) => {
             lost(operation, &error.to_string())
         }
+        // The daemon knows it better.
+        error @ ClientError::Problem(_) => CliError::from(error),
         error => CliError::from(error).way(
             format!("cutover wait {operation}"),
             "follows it; it was accepted, and nothing ended it by this",

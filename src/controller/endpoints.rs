@@ -95,10 +95,11 @@ impl App {
         match reconciler.endpoints(&stack, &project).await {
             // It is there, and goes on or is replaced in a moment.
             Ok(_) if self.is_frozen(color) => {}
-            Ok(Looked { endpoints, ended, lives }) => {
+            Ok(Looked { endpoints, ended }) => {
+                let is_empty = endpoints.is_empty();
                 self.note_ended(color, ended);
                 self.publish_endpoints(color, endpoints);
-                self.note_warmth(color, lives);
+                self.note_warmth(color, is_empty);
             }
             Err(why) => {
                 let app = &self.name;
@@ -173,22 +174,18 @@ impl App {
         met.flat_map(|color| kept.get(color).iter().cloned()).collect()
     }
 
-    /// A release whose containers all went is stopped; status and rollback have to know. One that
-    /// has traffic runs again as soon as any of them does: nothing else starts it.
-    fn note_warmth(&self, color: Color, lives: bool) {
+    /// A release that has nothing left to serve with counts as stopped: a rollback to it starts and
+    /// probes it before it moves anybody.
+    fn note_warmth(&self, color: Color, is_empty: bool) {
         let state = self.state();
         let Some(release) = *state.colors.get(color) else { return };
-        let serves = state.split.share(color) > Weight::ZERO;
-        let now = match state.release_state(release) {
-            ReleaseState::Warm if !lives => ReleaseState::Stopped,
-            ReleaseState::Stopped if lives && serves => ReleaseState::Warm,
-            _ => return,
-        };
-        self.note(&Actor::daemon(), vec![Fact::ReleaseIs { release, state: now }]);
-        if now == ReleaseState::Stopped {
-            let text = format!("{release} in {color}: no container of it runs any more");
-            self.say(None, LineLevel::Error, "stopped", text);
+        if !is_empty || state.release_state(release) != ReleaseState::Warm {
+            return;
         }
+        let stopped = Fact::ReleaseIs { release, state: ReleaseState::Stopped };
+        self.note(&Actor::daemon(), vec![stopped]);
+        let text = format!("{release} in {color}: no container of it can serve any more");
+        self.say(None, LineLevel::Error, "stopped", text);
     }
 
     /// Follows Docker and `/proc` until the daemon stops.

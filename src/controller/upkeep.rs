@@ -24,7 +24,7 @@ use crate::{crash, text};
 pub use asking::{Beside, Going, Prunable};
 
 /// How long a restore waits for such work to end.
-const WAY: Duration = Duration::from_secs(20);
+const WAY: Duration = Duration::from_secs(10);
 
 impl App {
     /// Begins such work; returns as soon as it is recorded.
@@ -403,14 +403,16 @@ impl App {
         }
     }
 
-    /// A restore or a rollback was accepted: such work makes way for it.
+    /// A restore was accepted, or a rollback asked for that has to make a stack: such work makes way.
     pub(super) async fn make_way(self: &Arc<Self>, what: &str) {
         let running = self.state().running().map(|(id, o)| (id, o.upkeep().is_some()));
         let Some((operation, true)) = running else { return };
-        self.restoring().makes_way = Some(operation);
-        let text = format!("{operation} is given up, because {what} was accepted");
-        self.say(Some(operation), LineLevel::Note, "", text);
-        self.give_upkeep_up(operation, &Actor::daemon());
+        let is_told = self.restoring().makes_way.replace(operation) == Some(operation);
+        if !is_told {
+            let text = format!("{operation} is given up: it makes way for {what}");
+            self.say(Some(operation), LineLevel::Note, "", text);
+            self.give_upkeep_up(operation, &Actor::daemon());
+        }
         let deadline = tokio::time::Instant::now() + WAY;
         while self.upkeep_of(operation).is_some() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;

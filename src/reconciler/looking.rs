@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use super::ended::Ended;
 use super::perform::{colored, docker, release_folder, secrets_of, text};
 use super::{Reconciler, Work};
-use crate::host::docker::{Container, State};
 use crate::host::redact::Secrets;
 use crate::host::{Endpoint, StackSettings, stack};
 
@@ -129,8 +128,6 @@ pub struct Looked {
     pub endpoints: BTreeMap<ServiceName, Vec<Endpoint>>,
     /// Containers that have ended.
     pub ended: Vec<Ended>,
-    /// Whether anything of it runs: also what is frozen or not healthy, which is no endpoint.
-    pub lives: bool,
 }
 
 pub(super) async fn endpoints(settings: &StackSettings, project: &str) -> Result<Looked, String> {
@@ -140,10 +137,8 @@ pub(super) async fn endpoints(settings: &StackSettings, project: &str) -> Result
     for endpoint in stack::endpoints(&containers).map_err(text)? {
         endpoints.entry(endpoint.service.clone()).or_default().push(endpoint);
     }
-    let is_there = |c: &Container| matches!(c.state, State::Running | State::Paused);
-    let lives = containers.iter().any(is_there);
     let ended = containers.iter().filter_map(Ended::of).collect();
-    Ok(Looked { endpoints, ended, lives })
+    Ok(Looked { endpoints, ended })
 }
 
 impl Reconciler {

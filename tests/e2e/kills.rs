@@ -202,17 +202,15 @@ impl Shop {
     fn goes_forward(&self, spoilt: &str) {
         let is_there = || self.fronted.release_now() == "v2" && self.orders("shop") == spoilt;
         let mut said = Vec::new();
-        for kind in ["rollback", "restore", "rollback"] {
-            for operation in self.started(kind).iter().rev() {
-                if is_there() {
-                    return;
-                }
-                let ran = match kind {
-                    "restore" => self.run(&[&["undo", operation][..], &ANY].concat()),
-                    _ => self.run(&["undo", operation]),
-                };
-                said.push(ran.printed.both());
+        // The newest restore put the spoilt data aside, if it is not the live data.
+        for operation in self.started("restore").iter().rev() {
+            if self.orders("shop") == spoilt {
+                break;
             }
+            said.push(self.run(&[&["undo", operation][..], &ANY].concat()).printed.both());
+        }
+        if let Some(newest) = self.started("rollback").last().filter(|_| !is_there()) {
+            said.push(self.run(&["undo", newest]).printed.both());
         }
         if !is_there() {
             said.push(self.run(&["rollback", "--to", "r2", "--force"]).printed.both());

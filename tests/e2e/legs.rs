@@ -226,24 +226,24 @@ fn what_a_person_removes_is_told_once_and_left_alone() {
 }
 
 #[test]
-fn a_release_that_is_frozen_for_a_while_still_runs() {
+fn a_release_that_cannot_serve_gets_no_traffic_before_it_is_proven_again() {
     let fronted = Fronted::with_standby("good");
-    let project = format!("{}-blue", fronted.shop.project);
-    let ids: Vec<String> =
-        COPIED.iter().flat_map(|service| engine::containers_of(&project, service)).collect();
-    let all = |word: &str| ids.iter().for_each(|id| drop(engine::docker(&[word, id]).succeeded()));
-    let endpoints = || {
-        let said = fronted.run(&["status", "--json"]).succeeded().printed.stdout;
-        let status: serde_json::Value = serde_json::from_str(said.trim()).expect("JSON");
-        status["apps"][0]["standby"]["endpoints"].as_u64().expect("a number")
-    };
-    assert_eq!(endpoints(), 2);
-    all("pause");
-    eventually("it is no endpoint", Duration::from_secs(60), || (endpoints() == 0).then_some(()));
-    all("unpause");
-    eventually("it is one again", Duration::from_secs(60), || (endpoints() == 2).then_some(()));
-    let told = fronted.run(&["events"]).succeeded().printed.both();
-    assert!(!told.contains("no container of it runs any more"), "{told}");
-    fronted.run(&["shift", "100%"]).succeeded().says(&["all traffic is on r2"]);
-    fronted.serves("v2");
+    fronted.run(&["shift", "100%"]).succeeded();
+    let project = format!("{}-green", fronted.shop.project);
+    let standby = fronted.run(&["status", "--json"]).succeeded().printed.stdout;
+    assert!(standby.contains("green"), "r1 is there: {standby}");
+    for id in COPIED.iter().flat_map(|service| engine::containers_of(&project, service)) {
+        engine::docker(&["pause", &id]).succeeded();
+    }
+    eventually("it is told", Duration::from_secs(60), || {
+        let told = fronted.run(&["events"]).succeeded().printed.both();
+        told.contains("r1 in green: no container of it can serve any more").then_some(())
+    });
+    let load = fronted.load(50, 100);
+    load.wait_for(50);
+    let back = fronted.run(&["rollback"]);
+    let records = load.stop();
+    back.succeeded().says(&["r1 is stopped: starting it", "all traffic is on r1"]);
+    records.assert_none_failed();
+    fronted.serves("v1");
 }

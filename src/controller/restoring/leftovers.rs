@@ -1,6 +1,7 @@
 //! What is left on the database server, for `doctor`: looked for, and removed, only while nothing
 //! runs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::{App, Failure};
@@ -19,10 +20,20 @@ impl App {
         let operation = self.state().newest_operation;
         let look = async {
             let database = self.database(operation).await.map_err(failure)?;
-            database.leftovers().await.map_err(|trouble| failure(trouble.into()))
+            database
+                .leftovers(&self.recorded_databases())
+                .await
+                .map_err(|trouble| failure(trouble.into()))
         };
         let away = |_| Failure::Away("the database server does not answer".to_owned());
         tokio::time::timeout(LOOK, look).await.map_err(away)?
+    }
+
+    /// Databases that the journal names: restore points, and what was put aside or restored beside.
+    fn recorded_databases(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let points = state.points.values().map(|point| point.name.clone());
+        points.chain(state.asides.values().map(|aside| aside.name.clone())).collect()
     }
 
     /// Removes, or opens, what is still left and is ours, unless somebody works on it now. Whether
@@ -39,7 +50,7 @@ impl App {
         let database = self.database(state.newest_operation).await.map_err(failure)?;
         let done = match left {
             Left::Half { name, .. } => database.drop_half(name).await,
-            Left::Closed { .. } => database.recover().await,
+            Left::Closed { .. } => database.reopen_live().await,
             Left::Danger { .. } => return Ok(false),
         };
         done.map(|()| true).map_err(|trouble| failure(trouble.into()))

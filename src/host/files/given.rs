@@ -28,13 +28,16 @@ impl Asker {
     /// Whether the rights of a file have this one, given as everybody's, for who asks. The first of
     /// owner, group and everybody that fits decides, as for the kernel; whose other groups are not
     /// known may be in the file's, so that must not say less than everybody does.
-    fn may(self, stat: &Stat, right: u32) -> bool {
+    ///
+    /// With an access list the group's bits are what the list allows at most, not the group's
+    /// rights: then the group counts like anybody.
+    fn may(self, (stat, has_list): (&Stat, bool), right: u32) -> bool {
         let has = |right: u32| stat.st_mode & right != 0;
         let (owner, group) = (right << 6, right << 3);
         match self {
             Self::Root => true,
             Self::User(uid, _) if uid == stat.st_uid => has(owner),
-            Self::User(_, Some(gid)) if gid == stat.st_gid => has(group),
+            Self::User(_, Some(gid)) if gid == stat.st_gid && !has_list => has(group),
             Self::User(..) | Self::Unknown => has(group) && has(right),
         }
     }
@@ -93,7 +96,7 @@ impl Given {
             if !FileType::from_raw_mode(stat.st_mode).is_dir() {
                 return Err(format!("{shown}: {} is no folder", part.display()));
             }
-            if !asker.may(&stat, 0o001) {
+            if !asker.may((&stat, has_list(&folder)), 0o001) {
                 return Err(format!("{shown} is not yours to read"));
             }
         }
@@ -105,7 +108,7 @@ impl Given {
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(format!("{shown} is no file"));
         }
-        match asker.may(&stat, 0o004) {
+        match asker.may((&stat, has_list(&handle)), 0o004) {
             true => Ok(Self { handle, stat }),
             false => Err(format!("{shown} is not yours to read")),
         }
@@ -155,6 +158,13 @@ fn open(within: Option<&OwnedFd>, name: &Path, whole: &Path) -> Result<OwnedFd, 
         None => rustix::fs::open(name, flags, Mode::empty()),
     };
     opened.map_err(|error| format!("{}: {}", whole.display(), std::io::Error::from(error)))
+}
+
+/// Whether an access list stands beside the rights; where that cannot be asked there is one.
+fn has_list(handle: &OwnedFd) -> bool {
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let asked = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
+    !matches!(asked, Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP))
 }
 
 fn stat(handle: &OwnedFd, whole: &Path) -> Result<Stat, String> {

@@ -32,6 +32,8 @@ pub struct Need {
     pub roles: BTreeSet<String>,
     /// The major version that it was made by; `None`: by this very server.
     pub made_by: Option<i32>,
+    /// Whether it is made by `pg_restore`.
+    pub restores: bool,
     /// Whether unknown disk space is accepted.
     pub unknown_space: UnknownSpace,
     /// How long requests may wait for the exchange; `None`: nothing is exchanged.
@@ -48,6 +50,7 @@ impl Need {
             extensions: BTreeSet::new(),
             roles: BTreeSet::new(),
             made_by: None,
+            restores: false,
             unknown_space,
             max_hold: None,
         }
@@ -195,7 +198,7 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
             format!("pg_dump is of version {}, the server of {}", seen.tools, server.major());
         refuse(what, "install the client tools of the server's version");
     }
-    if seen.tools >= tool::SETS_MORE && server.major() < tool::SETS_MORE {
+    if need.restores && seen.tools >= tool::SETS_MORE && server.major() < tool::SETS_MORE {
         let (tools, major) = (seen.tools, server.major());
         refuse(
             format!(
@@ -214,7 +217,9 @@ pub fn refusals(need: &Need, seen: &Seen) -> Vec<Refusal> {
     }
     for (name, of) in &seen.unfinished {
         let what = format!("operation {of} has left \"{name}\"");
-        refuse(what, "end it first: cutover continue, or cutover abort, with its number");
+        let remedy = "end it first: cutover continue, or cutover abort, with its number; where it \
+                      has ended: cutover doctor";
+        refuse(what, remedy);
     }
     for (name, why) in &seen.foreign {
         let remedy = "rename or drop it yourself if nobody needs it; it is not touched";

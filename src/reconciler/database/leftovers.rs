@@ -3,11 +3,14 @@
 //!
 //! INVARIANT: only what carries our claim or our note of a gate is ever removed or opened.
 
+use std::collections::BTreeSet;
+
 use cutover_model::OperationId;
 
 use super::{Database, Trouble, named};
 use crate::host::postgres::recover::stale;
 use crate::host::postgres::{Kind, Made, Whose, claims, facts, gate};
+use crate::host::process::escape;
 use crate::text;
 
 /// One thing that is left, or is in the way.
@@ -39,19 +42,25 @@ pub enum Left {
 }
 
 impl Database {
-    /// Looks.
+    /// Looks. `recorded`: databases that the journal names: none of them is left over, whatever it
+    /// says of itself.
     ///
     /// # Errors
     /// [`Trouble`] when the server cannot be asked.
-    pub async fn leftovers(&self) -> Result<Vec<Left>, Trouble> {
+    pub async fn leftovers(&self, recorded: &BTreeSet<String>) -> Result<Vec<Left>, Trouble> {
         let session = self.session().await?;
         let (who, name) = (&self.server.installation, &self.settings.name);
         let mut found = Vec::new();
         if claims::has_ledger(&session).await? {
             for (name, ..) in claims::claimed(&session, who).await? {
                 // A copy to look into is not left over, nor is what was put aside.
+                if recorded.contains(name.as_str()) {
+                    continue;
+                }
                 if let Whose::Ours { database, marker } =
                     claims::whose(&session, who, &name).await?
+                    // Somebody's own words on it mean that somebody wants it.
+                    && (database.comment.is_none() || database.marker().is_some())
                     && marker.kind != Kind::Previous
                     && (marker.kind == Kind::Candidate || marker.made == Made::Building)
                 {
@@ -74,29 +83,52 @@ impl Database {
                 found.push(danger("limit", what, sql("CONNECTION LIMIT -1")));
             }
         }
-        for one in stale::prepared(&session).await? {
+        for one in stale::prepared(&session, name).await? {
+            let gid = escape(&one.gid);
             let what = format!(
-                "transaction \"{}\" in {} was prepared {} ago and never ended: it keeps locks and \
-                 disk, and refuses every restore",
-                one.gid,
-                one.database,
+                "transaction \"{gid}\" in \"{name}\" was prepared {} ago and has not ended: it \
+                 keeps locks and disk, and a restore is refused until it has",
                 text::duration(one.age)
             );
-            let command = format!("ROLLBACK PREPARED '{}'", one.gid.replace('\'', "''"));
+            let quoted = gid.replace('\'', "''");
+            let command = format!(
+                "COMMIT PREPARED '{quoted}' or ROLLBACK PREPARED '{quoted}', as its coordinator \
+                 has decided, in that database"
+            );
             found.push(danger(&format!("prepared:{}", one.gid), what, command));
         }
-        for slot in stale::idle_slots(&session).await? {
+        for slot in stale::idle_slots(&session, name).await? {
             let held =
                 slot.held.map_or_else(|| "WAL".to_owned(), |b| format!("{} of WAL", text::size(b)));
             let what = format!(
-                "nobody reads the replication slot {}: the server keeps {held} for it, and more \
-                 with each write",
+                "nobody reads the replication slot {} now: the server keeps {held} for it, and \
+                 more with each write",
                 slot.name
             );
-            let command = format!("SELECT pg_drop_replication_slot('{}')", slot.name);
+            let command = format!(
+                "if its reader never comes back: SELECT pg_drop_replication_slot('{}')",
+                slot.name
+            );
             found.push(danger(&format!("slot:{}", slot.name), what, command));
         }
         Ok(found)
+    }
+
+    /// Allows connections to the live database again, whichever operation of ours closed it; only
+    /// while none runs.
+    ///
+    /// # Errors
+    /// [`Trouble`]; also when it still takes none.
+    pub async fn reopen_live(&self) -> Result<(), Trouble> {
+        self.recover().await?;
+        let session = self.session().await?;
+        let (who, name) = (&self.server.installation, &self.settings.name);
+        // An older state folder does not know the operation that closed it.
+        gate::reopen(&session, who).await?;
+        match facts::database(&session, name).await? {
+            Some(live) if live.allows => Ok(()),
+            _ => Err(Trouble::Refused(format!("\"{name}\" still takes no connections"))),
+        }
     }
 
     /// Drops a database of ours that an operation did not finish.

@@ -137,6 +137,7 @@ pub(super) fn unusable(error: impl std::fmt::Display) -> Trouble {
 /// What a backup needs of the server that it is restored on.
 pub(super) fn backup_needs(need: &mut Need, backup: &Backup) {
     need.made_by = Some(backup.manifest.server / 10_000);
+    need.restores = true;
     if let Ok(held) = serde_json::from_value::<Contents>(backup.manifest.contents.clone()) {
         (need.size, need.roles) = (held.size, held.roles);
         need.extensions = held.extensions.into_keys().collect();

@@ -310,6 +310,7 @@ async fn what_speaks_against_it_is_said_all_at_once() {
         extensions: ["postgis".to_owned()].into(),
         roles: ["somebody".to_owned(), "app".to_owned()].into(),
         made_by: Some(99),
+        restores: true,
         unknown_space: UnknownSpace::Refused,
         max_hold: None,
     };
@@ -385,6 +386,7 @@ async fn a_disk_that_is_too_small_is_known_before_anything_is_built() {
         extensions: [].into(),
         roles: [].into(),
         made_by: None,
+        restores: true,
         unknown_space: UnknownSpace::Refused,
         max_hold: None,
     };

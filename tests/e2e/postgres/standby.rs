@@ -30,6 +30,7 @@ async fn a_standby_is_refused_before_anything_is_made() {
         extensions: [].into(),
         roles: [].into(),
         made_by: None,
+        restores: true,
         unknown_space: UnknownSpace::Accepted,
         max_hold: None,
     };

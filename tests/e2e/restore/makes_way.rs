@@ -38,7 +38,7 @@ fn a_rollback_ends_a_backup_and_one_set_for_later_waits_for_docker() {
     shop.fronted.serves("v1");
     let events = || shop.run(&["events", "--last", "300"]).succeeded().printed.stdout;
     let said = events();
-    assert!(said.contains("is given up, because a rollback was accepted"), "{said}");
+    assert!(said.contains("is given up: it makes way for a rollback"), "{said}");
     // An action is named where it ends, too.
     assert!(said.contains("ready: done in") && !said.contains("action 0"), "{said}");
     shop.nothing_runs_after("the rollback");

@@ -159,7 +159,10 @@ impl Running {
         };
         match ended? {
             (0, _) => Ok(()),
-            (_, said) if said.contains("parameter \"transaction_timeout\"") => {
+            (_, said)
+                if self.program == "pg_restore"
+                    && said.contains("parameter \"transaction_timeout\"") =>
+            {
                 Err(DbError::Preflight { what: TOO_NEW.to_owned() })
             }
             (code, said) => Err(DbError::Tool {
