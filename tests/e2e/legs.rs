@@ -224,26 +224,3 @@ fn what_a_person_removes_is_told_once_and_left_alone() {
     assert!(engine::containers_of(&project, "backend").is_empty(), "it was not put back");
     assert_eq!(fronted.release_now(), "v1");
 }
-
-#[test]
-fn a_release_that_cannot_serve_gets_no_traffic_before_it_is_proven_again() {
-    let fronted = Fronted::with_standby("good");
-    fronted.run(&["shift", "100%"]).succeeded();
-    let project = format!("{}-green", fronted.shop.project);
-    let standby = fronted.run(&["status", "--json"]).succeeded().printed.stdout;
-    assert!(standby.contains("green"), "r1 is there: {standby}");
-    for id in COPIED.iter().flat_map(|service| engine::containers_of(&project, service)) {
-        engine::docker(&["pause", &id]).succeeded();
-    }
-    eventually("it is told", Duration::from_secs(60), || {
-        let told = fronted.run(&["events"]).succeeded().printed.both();
-        told.contains("r1 in green: no container of it can serve any more").then_some(())
-    });
-    let load = fronted.load(50, 100);
-    load.wait_for(50);
-    let back = fronted.run(&["rollback"]);
-    let records = load.stop();
-    back.succeeded().says(&["r1 is stopped: starting it", "all traffic is on r1"]);
-    records.assert_none_failed();
-    fronted.serves("v1");
-}
