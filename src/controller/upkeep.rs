@@ -403,7 +403,7 @@ impl App {
         }
     }
 
-    /// A restore was accepted, or a rollback asked for that has to make a stack: such work makes way.
+    /// Such work makes way: for a restore that was accepted, for a rollback that makes a stack.
     pub(super) async fn make_way(self: &Arc<Self>, what: &str) {
         let running = self.state().running().map(|(id, o)| (id, o.upkeep().is_some()));
         let Some((operation, true)) = running else { return };
