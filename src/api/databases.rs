@@ -65,9 +65,13 @@ pub async fn migrations(State(desk): State<Desk>, Path(name): Path<String>) -> R
         names: way.names,
         impossible: way.impossible,
     });
+    let tool = app.migration_tool_says().await.map(|said| match said {
+        Ok(lines) => ToolLine { lines, failed: None },
+        Err(why) => ToolLine { lines: Vec::new(), failed: Some(why) },
+    });
     let applied = app.migrations().await.map(|seen| seen.into_iter().map(line).collect());
     let (schema, app) = (wire::schema::MIGRATIONS.to_owned(), app.name.clone());
-    Json(wire::Migrations { schema, app, applied, down }).into_response()
+    Json(wire::Migrations { schema, app, applied, down, tool }).into_response()
 }
 
 /// `POST …/migrations/down`

@@ -14,6 +14,18 @@ pub struct Migrations {
     pub applied: Option<Vec<MigrationLine>>,
     /// The way back by down scripts; `None`: no release brought a migration that is still there.
     pub down: Option<DownLine>,
+    /// What the tool says itself, where a command for that is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolLine>,
+}
+
+/// What the configured `status_command` printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolLine {
+    /// Its last lines.
+    pub lines: Vec<String>,
+    /// Why it did not run, or what it said when it failed.
+    pub failed: Option<String>,
 }
 
 /// A migration that the database has.

@@ -1,5 +1,5 @@
 //! `migrate status` and `migrate down`: which release brought which migration, and the way back by
-//! its down scripts.
+//! its down scripts, or by the configured command.
 //!
 //! The operation is begun and ended here; a kill in the middle leaves the database with all of it
 //! or nothing, and the next start tells by the tool's own rows which.
@@ -18,7 +18,7 @@ use super::super::restoring::Stop;
 use super::super::{Answer, App, Failure};
 use crate::host::files::down;
 use crate::host::postgres::contents::down::Down;
-use crate::reconciler::{Stopped, Work};
+use crate::reconciler::{DownCommand, Stopped, Work};
 
 /// A migration that the database has, or that a release brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,16 @@ pub struct MigrationSeen {
     pub by: Option<(ReleaseId, String)>,
 }
 
-/// The way back by down scripts.
+/// How a release's migrations are taken back.
+#[derive(Debug, Clone)]
+enum Downs {
+    /// By scripts, in the order in which they are run.
+    Scripts(Vec<Down>),
+    /// By a command in a container of the release.
+    Command(DownCommand),
+}
+
+/// The way back by down scripts or a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownWay {
     /// The release whose migrations would be taken back.
@@ -66,8 +75,21 @@ impl App {
         Some(DownWay { release, names, impossible })
     }
 
-    /// The scripts, in the order in which they are run.
-    async fn downs(&self, migrated: &Migrated) -> Result<Vec<Down>, String> {
+    /// What the tool says itself, by the configured command, in a container of the release that
+    /// serves; `None`: none is configured.
+    pub async fn migration_tool_says(&self) -> Option<Result<Vec<String>, String>> {
+        let migration = self.settings().migration.clone()?;
+        let command = migration.status_command?;
+        let state = self.state();
+        if let Some((operation, _)) = state.running() {
+            return Some(Err(format!("{operation} is running: it is not asked now")));
+        }
+        let (reconciler, stack) = (self.shared.reconciler.as_ref()?, self.stack()?);
+        let serving = state.standing(state.serving()?)?;
+        Some(reconciler.tool_says(&stack, &serving.release, (&migration.service, &command)).await)
+    }
+
+    async fn downs(&self, migrated: &Migrated) -> Result<Downs, String> {
         let release = migrated.release;
         let state = self.state();
         let (Some(reconciler), Some(stack), Some(standing)) =
@@ -83,12 +105,22 @@ impl App {
                 "there is no restore point before {release} to hold the outcome against"
             ));
         }
+        if let Some(command) = self.down_command(migrated) {
+            return Ok(Downs::Command(command));
+        }
         let scripts = reconciler.down_scripts(&stack, &standing.release).await?;
         let down = |name: &String| match down::of(&scripts, name) {
             Some(sql) => Ok(Down { name: name.clone(), sql: sql.clone() }),
             None => Err(format!("{name} has no down.sql")),
         };
-        migrated.names.iter().rev().map(down).collect()
+        let scripts: Result<Vec<Down>, String> = migrated.names.iter().rev().map(down).collect();
+        scripts.map(Downs::Scripts)
+    }
+
+    fn down_command(&self, migrated: &Migrated) -> Option<DownCommand> {
+        let migration = self.settings().migration.clone()?;
+        let (service, words) = (migration.service, migration.down_command?);
+        Some(DownCommand { service, words, names: way_back(migrated) })
     }
 
     /// Takes the newest release's migrations back, which are those that were shown: the release and
@@ -130,7 +162,7 @@ impl App {
         self: &Arc<Self>,
         operation: OperationId,
         release: ReleaseId,
-        downs: Vec<Down>,
+        downs: Downs,
     ) -> Option<Ending> {
         let refused = |why: String| {
             self.say(Some(operation), LineLevel::Error, "failed", why.clone());
@@ -150,14 +182,34 @@ impl App {
             Err(why) => return refused(why),
         };
         let before = state.standing(release).and_then(|s| s.release.migrations.clone());
-        work.downs = (if is_gone { Vec::new() } else { downs }, before);
+        work.downs.1 = before;
+        match downs {
+            _ if is_gone => work.down_command = None,
+            Downs::Scripts(scripts) => work.downs.0 = scripts,
+            Downs::Command(command) => work.down_command = Some(command),
+        }
+        let is_command = work.down_command.is_some();
         let tried = [Action::TryDown { release }];
         if let Err(stopped) = self.drive(operation, reconciler, &stack, &tried, &mut work).await {
             let why = match stopped {
                 Stopped::Failed { why, .. } => why,
                 other => other.to_string(),
             };
-            return refused(why);
+            if !is_command {
+                return refused(why);
+            }
+            // A command may have taken its database from elsewhere than it was told.
+            return match self.outcome(operation, release).await? {
+                Outcome::Stays => refused(why),
+                Outcome::Gone => {
+                    self.note(&Actor::daemon(), vec![Fact::MigrationUndone { release, operation }]);
+                    self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+                    Some(Ending::Failed(why))
+                }
+                Outcome::Unknown(more) => {
+                    Some(self.in_doubt(operation, release, &format!("{more}\n{why}")))
+                }
+            };
         }
         if is_gone {
             return Some(self.went_down(operation, release));
@@ -221,6 +273,14 @@ impl App {
         work.database = Some(self.database(operation).await?);
         if let Some(standing) = state.standing(release) {
             work.known.insert(release, standing.release.clone());
+            let migration = self.settings().migration.clone();
+            // The container of a command that was cut off goes, too.
+            if let Some((service, words)) =
+                migration.and_then(|m| Some((m.service, m.down_command?)))
+            {
+                work.release = Some((release, standing.release.color));
+                work.migration = Some((service, words));
+            }
         }
         let idle = state.split.leading().other();
         let probe = self.probe_target(idle).await.map_err(Stop::Stuck)?;
@@ -250,6 +310,12 @@ impl App {
         cut_off: Ending,
     ) {
         let OperationKind::MigrateDown { release } = *what else { return };
+        let has_command =
+            self.settings().migration.as_ref().is_some_and(|m| m.down_command.is_some());
+        if has_command && let Err(stop) = self.clean_down_once(operation, release).await {
+            // What runs on of it could still take away what is seen to be there.
+            tracing::warn!(%operation, %stop, "a container of a down command may run on");
+        }
         let Some(outcome) = self.outcome(operation, release).await else { return };
         let Some(()) = self.clean_down(operation, release, &outcome).await else { return };
         let ending = match outcome {
