@@ -63,7 +63,7 @@ Trouble
   db           the live database, and what is kept beside it: listed, exported, retired
   backup       make, list, verify, prune, import, restore beside the live database
   drill        whether the newest backup can be restored, and how long it takes
-  migrate      status: what the database has; down: the way back by down scripts
+  migrate      status: what the database has; down: the way back, by scripts or a command
   continue     go on with an operation that waits for you
   maintenance  on: send clients away with a page; off: serve them again
   note         say why, for the record
@@ -172,7 +172,7 @@ pub enum Command {
     Backup(trouble::backup::Args),
     /// Whether the newest backup can be restored, and how long it takes
     Drill(trouble::drill::Args),
-    /// What migrations the database has; the way back by down scripts
+    /// What migrations the database has; the way back, by scripts or a command
     Migrate(trouble::migrate::Args),
     /// Go on with an operation that waits for you
     Continue(trouble::go_on::Args),

@@ -128,6 +128,10 @@ pub struct MigrationSettings {
     pub command: Vec<String>,
     /// The folder of migrations with their down scripts, below a release's sources.
     pub down: Option<PathBuf>,
+    /// The words of the command that takes a release's migrations back, in place of scripts.
+    pub down_command: Option<Vec<String>>,
+    /// The words of the command that says which migrations there are.
+    pub status_command: Option<Vec<String>>,
 }
 
 /// Everything that the apps share.

@@ -33,6 +33,7 @@ pub use looking::Looked;
 pub use making::{Again, Mode, Rejected, Tree};
 pub use rehearsing::Former;
 pub use tending::{Tended, Unserved, View};
+pub use undoing::DownCommand;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ pub struct Work {
     pub down: Option<PathBuf>,
     /// Down scripts to run, newest migration first, and what the database had before them.
     pub downs: (Vec<Down>, Option<Vec<String>>),
+    /// What takes migrations back in place of scripts: service, command, and what it takes back.
+    pub down_command: Option<DownCommand>,
     /// The database, for a restore point and for integrity queries.
     pub database: Option<Database>,
     /// Where to probe.
@@ -120,6 +123,7 @@ impl Work {
             migration: None,
             down: None,
             downs: (Vec::new(), None),
+            down_command: None,
             database: None,
             probe: None,
             smoke: Vec::new(),
@@ -435,18 +439,6 @@ impl Reconciler {
     /// The migrations that the database has, by the tool's table; `None`: it cannot be asked.
     pub async fn applied(&self, stack: &StackSettings, release: &Release) -> Option<Vec<String>> {
         undoing::applied(stack, release).await
-    }
-
-    /// The down scripts that a release kept, by migration.
-    ///
-    /// # Errors
-    /// Why they cannot be read.
-    pub async fn down_scripts(
-        &self,
-        stack: &StackSettings,
-        release: &Release,
-    ) -> Result<BTreeMap<String, String>, String> {
-        undoing::kept(stack, release).await
     }
 
     /// Removes what a rehearsal that was cut off left: containers, and the copy.

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 
 use super::peer::Peer;
-use super::wire::{self, DatabaseLine, DownLine, MigrationLine, ProblemKind};
+use super::wire::{self, DatabaseLine, DownLine, MigrationLine, ProblemKind, ToolLine};
 use super::{Body, Desk, actor, answers, find, problem};
 
 /// The routes of backups and of databases beside the live one.
@@ -63,11 +63,16 @@ pub async fn migrations(State(desk): State<Desk>, Path(name): Path<String>) -> R
     let down = app.down_way().await.map(|way| DownLine {
         release: way.release,
         names: way.names,
+        command: way.command,
         impossible: way.impossible,
+    });
+    let tool = app.migration_tool_says().await.map(|said| match said {
+        Ok(lines) => ToolLine { lines, failed: None },
+        Err(why) => ToolLine { lines: Vec::new(), failed: Some(why) },
     });
     let applied = app.migrations().await.map(|seen| seen.into_iter().map(line).collect());
     let (schema, app) = (wire::schema::MIGRATIONS.to_owned(), app.name.clone());
-    Json(wire::Migrations { schema, app, applied, down }).into_response()
+    Json(wire::Migrations { schema, app, applied, down, tool }).into_response()
 }
 
 /// `POST …/migrations/down`

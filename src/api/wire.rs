@@ -32,7 +32,7 @@ pub use legs::{
     EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackAt, RollbackPlan, RollbackSet,
 };
 pub use maintenance::{Maintenance, MaintenanceOn, PageOf, Turned};
-pub use migrations::{DownLine, MigrateDown, MigrationLine, Migrations};
+pub use migrations::{DownLine, MigrateDown, MigrationLine, Migrations, ToolLine};
 pub use readiness::{BackupLine, DataReadiness, DrillLine, Rung};
 
 /// `GET /v1/status`

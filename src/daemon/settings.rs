@@ -77,6 +77,8 @@ fn app(config: &Config, folder: &Path, name: &AppName, app: &config::App) -> App
                 service: migrations.service.clone(),
                 command: migrations.command.clone(),
                 down: migrations.down.clone(),
+                down_command: migrations.down_command.clone(),
+                status_command: migrations.status_command.clone(),
             }),
         ),
     };

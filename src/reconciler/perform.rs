@@ -86,7 +86,9 @@ async fn act(
         Action::TryDown { release } => {
             Box::pin(undoing::try_down(settings, *release, work, reports)).await
         }
-        Action::TakeDown { .. } => Box::pin(undoing::take_down(work)).await,
+        Action::TakeDown { release } => {
+            Box::pin(undoing::take_down(settings, *release, work)).await
+        }
         Action::Start { release, .. } => {
             Box::pin(start(settings, *release, Phase::Services, work)).await
         }

@@ -327,7 +327,7 @@ pub(super) async fn end(settings: &StackSettings, work: &Work) -> Result<(), Str
 /// # Errors
 /// Why nothing says that everything would be led to the copy: then it is not tried at all, for it
 /// might meet the live database.
-fn pointed(
+pub(super) fn pointed(
     variables: &[Variable],
     database: &Database,
     scratch: &DbName,

@@ -2,6 +2,7 @@
 //! in the way of a rollback where they take something away.
 
 mod classes;
+mod command;
 mod down;
 mod kills;
 mod site;

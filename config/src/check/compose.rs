@@ -196,7 +196,21 @@ fn migrations(at: &At<RawMigrations>, sink: &mut Sink) -> Option<Migrations> {
         sink.wrong(&command.place, "the command is empty")
             .hint("leave the section out if there is nothing to run");
     }
-    Some(Migrations { service, command: words, down })
+    let mut more = |of: &Option<At<Words>>| {
+        let at = of.as_ref()?;
+        let words = self::words(&at.value);
+        if words.is_empty() {
+            sink.wrong(&at.place, "the command is empty").hint("leave the line out");
+            return None;
+        }
+        Some(words)
+    };
+    let (down_command, status_command) = (more(&raw.down_command), more(&raw.status_command));
+    if let (Some(command), Some(_)) = (&raw.down_command, &raw.down) {
+        sink.wrong(&command.place, "both scripts and a command take migrations back")
+            .hint("write `down` for a folder of scripts, or `down_command`, not both");
+    }
+    Some(Migrations { service, command: words, down, down_command, status_command })
 }
 
 /// A folder below the sources: of each release it is that release's own.

@@ -206,6 +206,10 @@ pub struct Migrations {
     pub command: Vec<String>,
     /// The folder of migrations with their down scripts, below the sources of a release.
     pub down: Option<PathBuf>,
+    /// The words of the command that takes a release's migrations back.
+    pub down_command: Option<Vec<String>>,
+    /// The words of the command that says which migrations there are.
+    pub status_command: Option<Vec<String>>,
 }
 
 /// The endpoints of a static app. Blue is stable at first.

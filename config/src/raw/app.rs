@@ -186,6 +186,10 @@ section! {
         command: Words,
         /// The folder of migrations and their down scripts, below this file's.
         down: FilePath,
+        /// What takes a release's migrations back, where no scripts do: a line, or a list of words.
+        down_command: Words,
+        /// What `migrate status` shows below our own list: a line, or a list of words.
+        status_command: Words,
     }
 }
 

@@ -12,8 +12,20 @@ pub struct Migrations {
     pub app: AppName,
     /// What the database has, oldest first; `None`: it cannot be asked.
     pub applied: Option<Vec<MigrationLine>>,
-    /// The way back by down scripts; `None`: no release brought a migration that is still there.
+    /// The way back; `None`: no release brought a migration that is still there.
     pub down: Option<DownLine>,
+    /// What the tool says itself, where a command for that is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolLine>,
+}
+
+/// What the configured `status_command` printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolLine {
+    /// Its last lines.
+    pub lines: Vec<String>,
+    /// Why it did not run, or what it said when it failed.
+    pub failed: Option<String>,
 }
 
 /// A migration that the database has.
@@ -34,6 +46,9 @@ pub struct DownLine {
     pub release: ReleaseId,
     /// Names, in the order in which they go.
     pub names: Vec<String>,
+    /// The configured command that does it; `None`: the release's down scripts do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Why it is impossible.
     pub impossible: Option<String>,
 }

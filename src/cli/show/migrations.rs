@@ -1,6 +1,6 @@
 //! Texts about migrations.
 
-use crate::api::wire::Migrations;
+use crate::api::wire::{DownLine, Migrations};
 
 /// `migrate status`.
 pub(in crate::cli) fn migrations(seen: &Migrations) -> String {
@@ -20,13 +20,28 @@ pub(in crate::cli) fn migrations(seen: &Migrations) -> String {
     }
     lines.push(String::new());
     lines.push(match &seen.down {
-        None => "way back by down scripts: none: no release brought one of these".to_owned(),
+        None => "way back: none: no release brought one of these".to_owned(),
         Some(down) => match &down.impossible {
             None => format!("way back: cutover migrate down    takes {} back", down.release),
-            Some(why) => format!("way back by down scripts of {}: impossible: {why}", down.release),
+            Some(why) => format!("way back by {}: impossible: {why}", way(down)),
         },
     });
+    if let Some(tool) = &seen.tool {
+        lines.push(String::new());
+        lines.push(match &tool.failed {
+            None => "The status command says:".to_owned(),
+            Some(why) => format!("The status command did not answer: {why}"),
+        });
+        lines.extend(tool.lines.iter().map(|line| format!("   {line}")));
+    }
     lines.join("\n")
+}
+
+fn way(down: &DownLine) -> String {
+    match &down.command {
+        None => format!("down scripts of {}", down.release),
+        Some(_) => format!("the down command in {}", down.release),
+    }
 }
 
 /// What `migrate down` would do.
@@ -36,14 +51,18 @@ pub(in crate::cli) fn down_plan(seen: &Migrations) -> String {
     };
     let release = down.release;
     if let Some(why) = &down.impossible {
-        return format!("down scripts of {release}   impossible: {why}");
+        return format!("{}   impossible: {why}", way(down));
     }
+    let (on_live, and) = match &down.command {
+        None => ("in one transaction, with their rows in its table".to_owned(), "the scripts drop"),
+        Some(command) => (format!("by: {command}"), "the command drops"),
+    };
     let lines = [
         format!("This takes the migrations of {release} back. Nothing has happened yet."),
         format!("   {}", down.names.join(", ")),
         "   1  on a copy of today's data: the schema has to become what it was before".to_owned(),
-        "   2  on the live database, in one transaction, with their rows in its table".to_owned(),
-        "Rows that were written since stay, but for what the scripts drop.".to_owned(),
+        format!("   2  on the live database, {on_live}"),
+        format!("Rows that were written since stay, but for what {and}."),
     ];
     lines.join("\n")
 }

@@ -1,5 +1,5 @@
 //! `cutover migrate status` and `migrate down`: what the database has, and the way back by the down
-//! scripts of the newest release.
+//! scripts of the newest release, or by a command.
 
 use crate::api::wire::{MigrateDown, Migrations};
 use crate::cli::exit::Exit;
@@ -13,8 +13,9 @@ use crate::cli::show;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Down scripts are those that the release brought: NAME/down.sql beside migration.sql, or pairs of
-NAME.up.sql and NAME.down.sql. They are tried on a copy first: the schema has to become what it was
-before the release, byte for byte. Rows that were written since stay, but for what the scripts drop.
+NAME.up.sql and NAME.down.sql. Where down_command is configured it runs instead, in a container of
+the release. Both are tried on a copy first: the schema has to become what it was before the
+release, byte for byte. Rows that were written since stay, but for what is dropped.
 
 Examples:
   cutover migrate status
@@ -30,7 +31,7 @@ pub struct Args {
 enum What {
     /// What the database has, which release brought it, and whether it can go back
     Status,
-    /// Take the newest release's migrations back by its down scripts
+    /// Take the newest release's migrations back by its down scripts or the configured command
     Down {
         /// Ask nothing
         #[arg(long)]
@@ -61,7 +62,7 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     }
     session.out.text(&show::down_plan(&seen));
     let Some(shown) = seen.down.filter(|down| down.impossible.is_none()) else {
-        let text = "there are no down scripts to run. NOTHING WAS CHANGED.";
+        let text = "there is no way down. NOTHING WAS CHANGED.";
         return Err(CliError::new(Exit::Refused, text)
             .way("cutover rollback --database", "puts the data back: shows what is lost"));
     };

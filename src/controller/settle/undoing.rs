@@ -1,5 +1,5 @@
 //! `migrate status` and `migrate down`: which release brought which migration, and the way back by
-//! its down scripts.
+//! its down scripts, or by the configured command.
 //!
 //! The operation is begun and ended here; a kill in the middle leaves the database with all of it
 //! or nothing, and the next start tells by the tool's own rows which.
@@ -18,7 +18,7 @@ use super::super::restoring::Stop;
 use super::super::{Answer, App, Failure};
 use crate::host::files::down;
 use crate::host::postgres::contents::down::Down;
-use crate::reconciler::{Stopped, Work};
+use crate::reconciler::{DownCommand, Stopped, Work};
 
 /// A migration that the database has, or that a release brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,25 @@ pub struct MigrationSeen {
     pub by: Option<(ReleaseId, String)>,
 }
 
-/// The way back by down scripts.
+/// How a release's migrations are taken back.
+#[derive(Debug, Clone)]
+enum Downs {
+    /// By scripts, in the order in which they are run.
+    Scripts(Vec<Down>),
+    /// By a command in a container of the release.
+    Command(DownCommand),
+}
+
+/// The way back by down scripts or a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownWay {
     /// The release whose migrations would be taken back.
     pub release: ReleaseId,
     /// Their names, in the order in which they go.
     pub names: Vec<String>,
-    /// Why it is impossible; `None`: the scripts are there.
+    /// The configured command that does it; `None`: down scripts do.
+    pub command: Option<String>,
+    /// Why it is impossible; `None`: the scripts, or the command, are there.
     pub impossible: Option<String>,
 }
 
@@ -55,19 +66,33 @@ impl App {
         Some(names.into_iter().map(|name| MigrationSeen { by: by(&name), name }).collect())
     }
 
-    /// The way back by the newest release's down scripts; `None`: no release brought a migration
+    /// The way back of the newest release's migrations; `None`: no release brought a migration
     /// that the database still has.
     pub async fn down_way(&self) -> Option<DownWay> {
         let state = self.state();
         let migrated = state.newest_migrated()?;
         let release = migrated.release;
         let names = way_back(migrated);
+        let command = self.down_command(migrated).map(|command| command.words.join(" "));
         let impossible = self.downs(migrated).await.err();
-        Some(DownWay { release, names, impossible })
+        Some(DownWay { release, names, command, impossible })
     }
 
-    /// The scripts, in the order in which they are run.
-    async fn downs(&self, migrated: &Migrated) -> Result<Vec<Down>, String> {
+    /// What the tool says itself, by the configured command, in a container of the release that
+    /// serves; `None`: none is configured.
+    pub async fn migration_tool_says(&self) -> Option<Result<Vec<String>, String>> {
+        let migration = self.settings().migration.clone()?;
+        let command = migration.status_command?;
+        let state = self.state();
+        if let Some((operation, _)) = state.running() {
+            return Some(Err(format!("{operation} is running: it is not asked now")));
+        }
+        let (reconciler, stack) = (self.shared.reconciler.as_ref()?, self.stack()?);
+        let serving = state.standing(state.serving()?)?;
+        Some(reconciler.tool_says(&stack, &serving.release, (&migration.service, &command)).await)
+    }
+
+    async fn downs(&self, migrated: &Migrated) -> Result<Downs, String> {
         let release = migrated.release;
         let state = self.state();
         let (Some(reconciler), Some(stack), Some(standing)) =
@@ -83,12 +108,22 @@ impl App {
                 "there is no restore point before {release} to hold the outcome against"
             ));
         }
+        if let Some(command) = self.down_command(migrated) {
+            return Ok(Downs::Command(command));
+        }
         let scripts = reconciler.down_scripts(&stack, &standing.release).await?;
         let down = |name: &String| match down::of(&scripts, name) {
             Some(sql) => Ok(Down { name: name.clone(), sql: sql.clone() }),
             None => Err(format!("{name} has no down.sql")),
         };
-        migrated.names.iter().rev().map(down).collect()
+        let scripts: Result<Vec<Down>, String> = migrated.names.iter().rev().map(down).collect();
+        scripts.map(Downs::Scripts)
+    }
+
+    fn down_command(&self, migrated: &Migrated) -> Option<DownCommand> {
+        let migration = self.settings().migration.clone()?;
+        let (service, words) = (migration.service, migration.down_command?);
+        Some(DownCommand { service, words, names: way_back(migrated) })
     }
 
     /// Takes the newest release's migrations back, which are those that were shown: the release and
@@ -130,7 +165,7 @@ impl App {
         self: &Arc<Self>,
         operation: OperationId,
         release: ReleaseId,
-        downs: Vec<Down>,
+        downs: Downs,
     ) -> Option<Ending> {
         let refused = |why: String| {
             self.say(Some(operation), LineLevel::Error, "failed", why.clone());
@@ -150,14 +185,23 @@ impl App {
             Err(why) => return refused(why),
         };
         let before = state.standing(release).and_then(|s| s.release.migrations.clone());
-        work.downs = (if is_gone { Vec::new() } else { downs }, before);
+        work.downs.1 = before;
+        match downs {
+            _ if is_gone => work.down_command = None,
+            Downs::Scripts(scripts) => work.downs.0 = scripts,
+            Downs::Command(command) => work.down_command = Some(command),
+        }
+        let is_command = work.down_command.is_some();
         let tried = [Action::TryDown { release }];
         if let Err(stopped) = self.drive(operation, reconciler, &stack, &tried, &mut work).await {
             let why = match stopped {
                 Stopped::Failed { why, .. } => why,
                 other => other.to_string(),
             };
-            return refused(why);
+            if !is_command {
+                return refused(why);
+            }
+            return self.not_tried(operation, release, why).await;
         }
         if is_gone {
             return Some(self.went_down(operation, release));
@@ -170,12 +214,15 @@ impl App {
         let ran = self.drive(operation, reconciler, &stack, &down, &mut work).await;
         let Err(stopped) = ran else { return Some(self.went_down(operation, release)) };
         let as_it_was = || {
-            let why = format!("{stopped}\nThe database is as it was");
+            let why = match is_command {
+                false => format!("{stopped}\nThe database is as it was"),
+                true => format!("{stopped}\n{}", half(release)),
+            };
             self.say(Some(operation), LineLevel::Error, "failed", why.clone());
             Some(Ending::Failed(why))
         };
-        if matches!(stopped, Stopped::NotRecorded { .. }) {
-            return as_it_was();
+        if let Stopped::NotRecorded { .. } = stopped {
+            return refused(stopped.to_string());
         }
         // The transaction may stand all the same: the rows tell.
         match self.outcome(operation, release).await? {
@@ -183,6 +230,29 @@ impl App {
             Outcome::Stays => as_it_was(),
             Outcome::Unknown(why) => {
                 Some(self.in_doubt(operation, release, &format!("{why}\n{stopped}")))
+            }
+        }
+    }
+
+    /// A command that failed on the copy may have taken its database from elsewhere than it was told.
+    async fn not_tried(
+        self: &Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        why: String,
+    ) -> Option<Ending> {
+        let failed = |why: String| {
+            self.say(Some(operation), LineLevel::Error, "failed", why.clone());
+            why
+        };
+        match self.outcome(operation, release).await? {
+            Outcome::Stays => Some(Ending::Refused(failed(why))),
+            Outcome::Gone => {
+                self.note(&Actor::daemon(), vec![Fact::MigrationUndone { release, operation }]);
+                Some(Ending::Failed(failed(why)))
+            }
+            Outcome::Unknown(more) => {
+                Some(self.in_doubt(operation, release, &format!("{more}\n{why}")))
             }
         }
     }
@@ -221,6 +291,14 @@ impl App {
         work.database = Some(self.database(operation).await?);
         if let Some(standing) = state.standing(release) {
             work.known.insert(release, standing.release.clone());
+            let migration = self.settings().migration.clone();
+            // The container of a command that was cut off goes, too.
+            if let Some((service, words)) =
+                migration.and_then(|m| Some((m.service, m.down_command?)))
+            {
+                work.release = Some((release, standing.release.color));
+                work.migration = Some((service, words));
+            }
         }
         let idle = state.split.leading().other();
         let probe = self.probe_target(idle).await.map_err(Stop::Stuck)?;
@@ -250,15 +328,34 @@ impl App {
         cut_off: Ending,
     ) {
         let OperationKind::MigrateDown { release } = *what else { return };
+        let has_command =
+            self.settings().migration.as_ref().is_some_and(|m| m.down_command.is_some());
+        if has_command && let Err(stop) = self.clean_down_once(operation, release).await {
+            // What runs on of it could still take away what is seen to be there.
+            tracing::warn!(%operation, %stop, "a container of a down command may run on");
+        }
         let Some(outcome) = self.outcome(operation, release).await else { return };
         let Some(()) = self.clean_down(operation, release, &outcome).await else { return };
         let ending = match outcome {
             Outcome::Gone => self.went_down(operation, release),
+            Outcome::Stays if has_command => {
+                self.say(Some(operation), LineLevel::Note, "database", half(release));
+                cut_off
+            }
             Outcome::Stays => cut_off,
             Outcome::Unknown(why) => self.in_doubt(operation, release, &why),
         };
         self.note(&Actor::daemon(), vec![Fact::OperationEnded { operation, ending }]);
     }
+}
+
+/// What is known of the live database where a command ended in the middle: no transaction holds it.
+fn half(release: ReleaseId) -> String {
+    format!(
+        "the migrations of {release} still stand in the database's table; whether the command had \
+         changed something before it ended is not known. cutover migrate down tries it on a copy \
+         again and tells; cutover rollback --database puts the data back"
+    )
 }
 
 /// What users meet while the scripts are tried on a copy.

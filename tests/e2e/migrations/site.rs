@@ -50,6 +50,21 @@ password_env = {{ file = ".env", key = "POSTGRES_PASSWORD" }}
         self.changes(command, "\"/shop migrate /prisma/migrations /prisma/url\"");
     }
 
+    /// Migrations are taken back, and listed, by commands of the release from now on.
+    pub(super) fn goes_down_by(&mut self, command: &str) {
+        let more = format!(
+            "command = \"/shop migrate\"\ndown_command = \"{command}\"\n\
+             status_command = \"/shop migrate-status\""
+        );
+        self.changes("command = \"/shop migrate\"", &more);
+    }
+
+    /// Another command takes them back from now on.
+    pub(super) fn again_by(&mut self, from: &str, command: &str) {
+        let line = |command: &str| format!("down_command = \"{command}\"");
+        self.changes(&line(from), &line(command));
+    }
+
     fn changes(&mut self, from: &str, to: &str) {
         let file = self.fronted.shop.path().join("cutover.toml");
         let text = std::fs::read_to_string(&file).expect("the file");

@@ -28,6 +28,9 @@ const USAGE: &str = "usage: shop ROLE
   migrate [FOLDER [FILE]]
                        applies the migrations of FOLDER (/prisma/migrations), each once, to the
                        database that DATABASE_URL names, or FILE
+  migrate-status       lists the migrations that the database has, newest first
+  migrate-down [FOLDER [COUNT]]
+                       takes the newest COUNT (1, or CUTOVER_DOWN_COUNT) back by the undo.sql of each
   health URL           asks URL and exits 0 when it answers 200";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +62,19 @@ async fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
         "migrate" => {
             let url = arguments.get(2).map(std::fs::read_to_string).transpose()?;
             migrate::apply(&settings, rest.unwrap_or("/prisma/migrations"), url).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        "migrate-status" => {
+            migrate::status(&settings).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        "migrate-down" => {
+            let count = match arguments.get(2) {
+                Some(count) => count.clone(),
+                None => std::env::var("CUTOVER_DOWN_COUNT").unwrap_or_else(|_| "1".to_owned()),
+            };
+            let folder = rest.unwrap_or("/prisma/migrations");
+            migrate::take_back(&settings, folder, count.parse()?).await?;
             Ok(ExitCode::SUCCESS)
         }
         "health" => health::ask(rest.unwrap_or("http://127.0.0.1:3001/api/health")).await,

@@ -1,7 +1,8 @@
 //! `shop migrate`: applies the SQL folders of a Prisma project as `prisma migrate deploy` does,
 //! with the same table, the same checksums and the same refusal after a failed migration.
 //!
-//! It never edits a migration that was applied, and it knows no way down.
+//! It never edits a migration that was applied. The way down is this program's own: `undo.sql`
+//! beside `migration.sql`, each statement by itself.
 
 use std::path::Path;
 
@@ -61,6 +62,40 @@ pub(crate) async fn apply(
         _ => println!("all migrations have been applied"),
     }
     Ok(())
+}
+
+/// Lists what the database has, newest first.
+pub async fn status(settings: &Settings) -> Result<(), Failure> {
+    for name in newest(&Database::new(settings)?.connect().await?).await? {
+        println!("applied {name}");
+    }
+    Ok(())
+}
+
+/// Takes the newest migrations back by their `undo.sql`.
+pub async fn take_back(settings: &Settings, folder: &str, count: usize) -> Result<(), Failure> {
+    let client = Database::new(settings)?.connect().await?;
+    for name in newest(&client).await?.into_iter().take(count) {
+        let script = Path::new(folder).join(&name).join("undo.sql");
+        let sql = std::fs::read_to_string(&script)
+            .map_err(|error| format!("{}: {error}", script.display()))?;
+        client.batch_execute(&sql).await.map_err(|error| described(&error))?;
+        let row = "DELETE FROM _prisma_migrations WHERE migration_name = $1";
+        client.execute(row, &[&name]).await?;
+        println!("took {name} back");
+    }
+    Ok(())
+}
+
+async fn newest(client: &Client) -> Result<Vec<String>, Failure> {
+    let rows = client
+        .query(
+            "SELECT migration_name FROM _prisma_migrations
+             WHERE rolled_back_at IS NULL ORDER BY migration_name DESC",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 fn read(folder: &Path) -> Result<Vec<Migration>, Failure> {

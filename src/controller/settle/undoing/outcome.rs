@@ -155,7 +155,11 @@ impl App {
         }
     }
 
-    async fn clean_down_once(&self, operation: OperationId, of: ReleaseId) -> Result<(), Stop> {
+    pub(super) async fn clean_down_once(
+        &self,
+        operation: OperationId,
+        of: ReleaseId,
+    ) -> Result<(), Stop> {
         let (Some(reconciler), Some(stack)) = (&self.shared.reconciler, self.stack()) else {
             return Ok(());
         };
