@@ -2,8 +2,8 @@
 //!
 //! The copy has to become what the restore point from before the migrations is: its schema byte for
 //! byte, and the tool's rows; and what serves has to pass its probe on it. Only then the live
-//! database meets them: scripts in one transaction, so a kill leaves all of it or nothing; a command
-//! in a container of the release, as it does it.
+//! database meets them: scripts in one transaction, so a kill leaves all of it or nothing; a
+//! command in a container of the release, as it does it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -234,7 +234,7 @@ impl App {
         }
     }
 
-    /// A command that failed on the copy may have taken its database from elsewhere than it was told.
+    /// A command that failed on the copy may have met another database than it was told.
     async fn not_tried(
         self: &Arc<Self>,
         operation: OperationId,

@@ -30,7 +30,7 @@ const USAGE: &str = "usage: shop ROLE
                        database that DATABASE_URL names, or FILE
   migrate-status       lists the migrations that the database has, newest first
   migrate-down [FOLDER [COUNT]]
-                       takes the newest COUNT (1, or CUTOVER_DOWN_COUNT) back by the undo.sql of each
+                       takes the newest COUNT (1, or CUTOVER_DOWN_COUNT) back by each undo.sql
   health URL           asks URL and exits 0 when it answers 200";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
