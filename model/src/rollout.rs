@@ -240,6 +240,51 @@ impl AppState {
             .map(|s| s.release.id)
     }
 
+    /// Whether the newest move of traffic led back: by a rollback, an abort, a stack that was made
+    /// again for one, or a restore that brought the traffic with the data.
+    #[must_use]
+    pub fn has_moved_back(&self) -> bool {
+        let by = self.last_move.and_then(|moved| moved.operation);
+        match by.and_then(|id| self.operations.get(&id)).map(|operation| &operation.what) {
+            Some(
+                OperationKind::Rollback { .. }
+                | OperationKind::Abort
+                | OperationKind::Remake { .. },
+            ) => true,
+            // The way back of a restore leads forward.
+            Some(OperationKind::Restore { source, .. }) => !matches!(source, Source::Aside { .. }),
+            _ => false,
+        }
+    }
+
+    /// Who shall serve on the old data where nobody is named: who serves, if traffic has been moved
+    /// back, else where a rollback leads.
+    #[must_use]
+    pub fn restore_target(&self) -> Option<ReleaseId> {
+        match self.split.weight == Weight::ZERO && self.has_moved_back() {
+            true => self.stable(),
+            false => self.rollback_target(),
+        }
+    }
+
+    /// The release later than this one that may have written into the data of this moment; one that
+    /// never had traffic, and never came as far as its migration, has not.
+    #[must_use]
+    pub fn spoilt_by(&self, to: ReleaseId, at: Millis) -> Option<ReleaseId> {
+        let code = self.code_of(to);
+        let may_have_written = |standing: &&Standing| {
+            let release = standing.release.id;
+            let has_served = standing.proven_at.is_some() || standing.rejected_by.is_some();
+            let stands = self.stable() == Some(release) || self.standby() == Some(release);
+            has_served || stands || self.migrated.contains_key(&release)
+        };
+        let later = self.releases.values().filter(|standing| {
+            let release = standing.release.id;
+            release > code && release != to && standing.release.made_at <= at
+        });
+        later.filter(may_have_written).map(|standing| standing.release.id).next()
+    }
+
     /// The restore point that has the data a release worked on last: the newest one that was made
     /// while it served, whether for the first time or again after a rollback, and that has no
     /// migration which it cannot run with. Without one: the one from before the first release that
@@ -250,7 +295,8 @@ impl AppState {
     /// later one has its migrations, an older one lacks what was written since.
     pub fn point_for(&self, to: ReleaseId) -> Result<Option<&Point>, ReleaseId> {
         let code = self.code_of(to);
-        let while_it_served = self.served_at_point.iter().rev().filter(|(_, by)| **by == to);
+        let is_it = |by: ReleaseId| by == to || by == code;
+        let while_it_served = self.served_at_point.iter().rev().filter(|(_, by)| is_it(**by));
         let mut fits = while_it_served.map(|(release, _)| *release).filter(|release| {
             let taken = self.points.get(release).map(|point| point.at);
             let had = |migrated: &&Migrated| {
@@ -261,10 +307,10 @@ impl AppState {
         if let Some(release) = fits.next() {
             return self.points.get(&release).map(Some).ok_or(release);
         }
-        let Some(point) = self.points.values().find(|point| point.release > to) else {
+        let Some(point) = self.points.values().find(|point| point.release > code) else {
             return Ok(None);
         };
-        let is_between = |release: ReleaseId| release > to && release < point.release;
+        let is_between = |release: ReleaseId| release > code && release < point.release;
         // One that was composed of others migrates nothing; one that failed and has had no point
         // did not come as far as its migration.
         let may_have_migrated = |standing: &&Standing| {

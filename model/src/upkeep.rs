@@ -5,6 +5,7 @@
 //! database but to read it. What is remembered of them is only what `status` and the schedule ask.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,15 @@ pub struct Tried {
     pub ended: Millis,
     /// How.
     pub ending: Ending,
+}
+
+impl Tried {
+    /// How long it took, if it came to a good end.
+    #[must_use]
+    pub fn took(&self) -> Option<Duration> {
+        let is_done = self.ending == Ending::Done;
+        is_done.then(|| Duration::from_millis(self.ended.since(self.began)))
+    }
 }
 
 /// What is remembered of this work.

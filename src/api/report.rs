@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse, Response};
-use cutover_model::{OperationId, OperationKind};
+use cutover_model::{Ending, Operation, OperationId, OperationKind};
 
 use super::peer::Peer;
 use super::wire::{self, ProblemKind};
@@ -42,10 +42,13 @@ pub async fn report(
         Err(answer) => return answer,
     };
     let Some(mut report) = gather::from_facts(app, operation, &facts, now().0) else {
-        let text = format!("there is no operation {operation} on record");
+        let text = match operation <= app.state().newest_operation {
+            true => format!("{operation} is older than the record that a report reads"),
+            false => format!("there is no operation {operation}"),
+        };
         return problem(ProblemKind::NotFound, text, 2);
     };
-    gather::users(app, &mut report).await;
+    gather::users(app, desk.started_at.0, &mut report).await;
     gather::trim(&mut report);
     gather::difference(app, &mut report).await;
     gather::logs(app, &mut report).await;
@@ -63,10 +66,17 @@ fn named(app: &App, text: &str) -> Result<OperationId, Response> {
         return parsed.map_err(|error| problem(ProblemKind::Usage, error.to_string(), 2));
     }
     let state = app.state();
-    let is_incident = |what: &OperationKind| {
-        matches!(what, OperationKind::Rollback { .. } | OperationKind::Restore { .. })
+    let is_incident = |operation: &Operation| {
+        let is_back = matches!(
+            operation.what,
+            OperationKind::Rollback { .. }
+                | OperationKind::Remake { .. }
+                | OperationKind::Restore { .. }
+        );
+        // What was refused has changed nothing.
+        is_back && !matches!(operation.ended, Some((_, Ending::Refused(_))))
     };
-    let newest = state.operations.iter().rev().find(|(_, operation)| is_incident(&operation.what));
+    let newest = state.operations.iter().rev().find(|(_, operation)| is_incident(operation));
     newest.map(|(id, _)| *id).ok_or_else(|| {
         let text = "nothing was rolled back or restored: name an operation, as in o41";
         problem(ProblemKind::NotFound, text, 2)

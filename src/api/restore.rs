@@ -29,7 +29,8 @@ pub async fn plan(
         DataAsk::Point(release) => Data::Point(release),
         DataAsk::Aside(operation) => Data::Aside(operation),
     };
-    match Box::pin(app.plan_restore(RestoreRequest { to: body.to, data })).await {
+    match Box::pin(app.plan_restore(RestoreRequest { to: body.to, as_of: body.as_of, data })).await
+    {
         Ok(planned) => Json(shown(app.name.clone(), planned)).into_response(),
         Err(failure) => answers::failed(&failure),
     }

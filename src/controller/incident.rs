@@ -56,7 +56,8 @@ impl App {
         let state = self.state();
         let Some(asked) = state.operations.get(&operation) else { return };
         let from = match &asked.what {
-            OperationKind::Rollback { from: Some(from), .. } => *from,
+            OperationKind::Rollback { from: Some(from), .. }
+            | OperationKind::Remake { from: Some(from), .. } => *from,
             OperationKind::Abort => {
                 let moved = asked.moved.as_ref();
                 match moved.and_then(|m| *m.colors.get(m.before.canary())) {

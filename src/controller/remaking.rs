@@ -228,7 +228,10 @@ impl App {
         let answer = self.ask(ready, Actor::daemon(), None).await.map_err(|f| f.to_string())?;
         // Traffic is there: what fails from here on takes nothing back.
         *made = Made::Nothing;
-        let check = self.check_rollback(operation);
+        let check = async {
+            self.keep_harm(operation).await;
+            self.check_rollback(operation).await;
+        };
         let (ending, ()) =
             tokio::join!(Box::pin(self.settle_now(operation, answer.effects)), check);
         match ending {

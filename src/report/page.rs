@@ -60,12 +60,20 @@ impl Writer<'_> {
         stamp.to_zoned(self.style.zone.clone()).strftime(form).to_string()
     }
 
+    /// With its day, where that is not the one in the title.
+    fn dated(&self, millis: i64, form: &str) -> String {
+        let day = self.day(millis);
+        let is_same = day == self.day(self.report.started_at);
+        let time = self.at(millis, form);
+        if is_same { time } else { format!("{day} {time}") }
+    }
+
     fn time(&self, millis: i64) -> String {
-        self.at(millis, "%H:%M:%S")
+        self.dated(millis, "%H:%M:%S")
     }
 
     fn exact(&self, millis: i64) -> String {
-        self.at(millis, "%H:%M:%S%.3f")
+        self.dated(millis, "%H:%M:%S%.3f")
     }
 
     fn day(&self, millis: i64) -> String {
@@ -82,7 +90,13 @@ impl Writer<'_> {
         let app = report.app.as_str();
         let title = self.language.title(app, &report.what, from.as_deref(), &to);
         let between = if self.language == Language::En { ", " } else { "，" };
-        format!("{title}{between}{}", self.day(report.started_at))
+        let day = self.day(report.started_at);
+        match &report.ended {
+            Some((_, Some(_))) => {
+                format!("{title}{between}{day}{between}{}", self.say(Phrase::NotWell))
+            }
+            _ => format!("{title}{between}{day}"),
+        }
     }
 
     fn pairs(&self) -> Vec<(String, String)> {
@@ -131,11 +145,12 @@ impl Writer<'_> {
 
     fn data(&self) -> String {
         let Some(data) = &self.report.data else { return self.say(Phrase::DataUntouched) };
-        let (Some(_), Some(kept)) = (data.at, &data.kept_as) else {
+        if data.at.is_none() {
             return self.say(Phrase::DataNotExchanged);
-        };
-        let of = format!("{} {}", self.day(data.data_of), self.time(data.data_of));
-        self.language.restored(&plain(&data.source), &of, data.rows, &plain(kept))
+        }
+        let kept = data.kept_as.as_deref().map(plain);
+        let of = format!("{} {}", self.day(data.data_of), self.at(data.data_of, "%H:%M:%S"));
+        self.language.restored(&plain(&data.source), &of, data.rows, kept.as_deref())
     }
 
     fn reason(&self) -> String {
@@ -155,12 +170,16 @@ impl Writer<'_> {
 
     fn recovered(&self) -> String {
         let report = self.report;
-        let Some(at) = report.traffic_at else { return self.say(Phrase::NotRecovered) };
-        let first = report.users.since.map(|since| self.language.duration(at - since));
-        let asked = self.language.duration(at - report.started_at);
-        let mut text = self.language.recovered(&self.exact(at), first, &asked);
+        let mut text = match report.traffic_at {
+            Some(at) => {
+                let first = report.users.since.map(|since| self.language.duration(at - since));
+                let asked = self.language.duration(at - report.asked_at);
+                self.language.recovered(&self.exact(at), first, &asked)
+            }
+            None => self.say(Phrase::NotRecovered),
+        };
         if let Some(exchanged) = report.data.as_ref().and_then(|data| data.at) {
-            let after = self.language.duration(exchanged - report.started_at);
+            let after = self.language.duration(exchanged - report.asked_at);
             text.push_str("; ");
             text.push_str(&self.language.data_back(&after));
         }

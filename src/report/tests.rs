@@ -92,6 +92,7 @@ fn report() -> Report {
         operation,
         what: "rollback".into(),
         started_at: FIRST + 571_203,
+        asked_at: FIRST + 571_203,
         ended: Some((FIRST + 603_000, None)),
         from: Some(version(7, "v1.5.0")),
         to: Some(version(5, "v1.4.1")),

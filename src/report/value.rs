@@ -19,6 +19,8 @@ pub struct Report {
     pub what: String,
     /// When it was asked for.
     pub started_at: i64,
+    /// When people first asked for the way back: a restore follows a rollback that moved traffic.
+    pub asked_at: i64,
     /// When it ended, and why not well, if so.
     pub ended: Option<(i64, Option<String>)>,
     /// The release that lost the traffic.

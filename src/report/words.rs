@@ -61,6 +61,7 @@ pub(super) enum Phrase {
     Verified,
     ToBeWritten,
     Ended,
+    NotWell,
     Running,
 }
 
@@ -104,7 +105,11 @@ impl Language {
             }
             (Self::En, Some(from)) => format!("{app}: {what}, from {from} to {to}"),
             (Self::En, None) => format!("{app}: {what}, {to}"),
-            (Self::Zh, Some(from)) => format!("{app} 回滚事件报告：{from} → {to}"),
+            (Self::Zh, Some(from)) if matches!(what, "rollback" | "restore" | "abort") => {
+                let kind = if what == "restore" { "数据恢复" } else { "回滚" };
+                format!("{app} {kind}事件报告：{from} → {to}")
+            }
+            (Self::Zh, Some(from)) => format!("{app} 事件报告（{what}）：{from} → {to}"),
             (Self::Zh, None) => format!("{app} 事件报告（{what}）：{to}"),
         }
     }
@@ -125,20 +130,34 @@ impl Language {
         }
     }
 
-    pub(super) fn restored(self, source: &str, of: &str, rows: Option<u64>, kept: &str) -> String {
+    /// `kept`: the database that has the rows which were set aside, while it is there.
+    pub(super) fn restored(
+        self,
+        source: &str,
+        of: &str,
+        rows: Option<u64>,
+        kept: Option<&str>,
+    ) -> String {
         let rows = rows.map(text::count);
         match self {
             Self::En => {
-                let rows = rows.map_or("rows not counted".to_owned(), |rows| {
-                    format!("{rows} rows set aside, not deleted")
+                let counted = rows.map_or("rows not counted".to_owned(), |rows| {
+                    let deleted = if kept.is_some() { ", not deleted" } else { "" };
+                    format!("{rows} rows set aside{deleted}")
                 });
-                format!("data of {of} ({source}); {rows}, in {kept}")
+                let place = kept.map_or("that is undone or let go since".to_owned(), |kept| {
+                    format!("in {kept}")
+                });
+                format!("data of {of} ({source}); {counted}, {place}")
             }
             Self::Zh => {
-                let rows = rows.map_or("其后写入的行数未统计".to_owned(), |rows| {
-                    format!("其后写入的 {rows} 行未删除")
+                let counted = rows.map_or("其后写入的行数未统计".to_owned(), |rows| {
+                    let deleted = if kept.is_some() { "未删除" } else { "曾保留" };
+                    format!("其后写入的 {rows} 行{deleted}")
                 });
-                format!("恢复到 {of}（{source}）；{rows}，保存在 {kept}")
+                let place = kept
+                    .map_or("现已撤销或删除".to_owned(), |kept| format!("保存在 {kept}"));
+                format!("恢复到 {of}（{source}）；{counted}，{place}")
             }
         }
     }
@@ -260,6 +279,7 @@ fn both(phrase: Phrase) -> (&'static str, &'static str) {
         Phrase::Verified => ("Verified after", "回滚后验证"),
         Phrase::ToBeWritten => ("to be written", "待填写"),
         Phrase::Ended => ("Ended", "结束"),
+        Phrase::NotWell => ("which did not come to its end", "未成功完成"),
         Phrase::Running => ("it is still running", "仍在进行"),
     }
 }

@@ -2,6 +2,7 @@
 
 mod busy;
 mod closed;
+mod composed;
 mod fallen;
 pub(crate) mod kills;
 mod majors;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_model::{Fact, Happened, Stage};
+use cutover_model::{Fact, Happened};
 
 use super::super::Desk;
 use crate::controller::{App, Checked, now};
@@ -22,6 +22,13 @@ pub(super) async fn all(
     report: &Report,
     facts: &[Arc<Happened>],
 ) -> Vec<Check> {
+    let (serves, of) = (app.state().serving(), report.to.as_ref().map(|to| to.release));
+    if let Some((serves, of)) = serves.zip(of).filter(|(serves, of)| serves != of) {
+        // What would be asked now says nothing about what served after it.
+        let why = format!("not asked: {serves} serves now, and this is about {of}");
+        let items = [Item::Health, Item::Core, Item::Data, Item::Speed, Item::Access];
+        return items.map(|item| not_known(item, &why)).into();
+    }
     let asked = async { tokio::join!(health(app), core(app), data(app, report, facts)) };
     let ((health, core, data), access) = tokio::join!(asked, access(desk, app));
     vec![health, core, data, speed(desk, app), access]
@@ -80,10 +87,13 @@ fn passed(checked: &[Checked], what: &str) -> Result<String, String> {
 
 /// The queries are asked now; a restore exchanges the names only after its candidate was verified.
 async fn data(app: &App, report: &Report, facts: &[Arc<Happened>]) -> Check {
-    let swapped = facts.iter().find(|happened| {
-        matches!(&happened.fact, Fact::RestoreReached { operation, stage }
-            if *operation == report.operation && *stage == Stage::Swap)
+    let mut of_it = facts.iter().filter(|happened| match &happened.fact {
+        Fact::AsideKept { operation, .. } => *operation == report.operation,
+        _ => false,
     });
+    // Exchanged back it does not stand.
+    let stands = report.data.as_ref().is_some_and(|data| data.at.is_some());
+    let swapped = of_it.next().filter(|_| stands);
     match (app.integrity_now().await, swapped) {
         (Err(why), _) => not_known(Item::Data, &why),
         (Ok(checked), _) if !checked.is_empty() => made(Item::Data, passed(&checked, "integrity")),

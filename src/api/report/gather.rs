@@ -56,7 +56,18 @@ pub(super) fn from_facts(
         }
         _ => None,
     });
-    let traffic_at = own().find(|h| matches!(h.fact, Fact::SplitChanged { .. })).map(|h| h.at.0);
+    let is_move = |h: &Arc<Happened>| matches!(h.fact, Fact::SplitChanged { .. });
+    let mut traffic_at = own().find(|h| is_move(h)).map(|h| h.at.0);
+    let mut asked_at = started.at.0;
+    // Traffic goes before the data, by a rollback of its own.
+    let earlier = |h: &&Arc<Happened>| h.at <= started.at && belongs(h) != Some(operation);
+    let last = facts.iter().rev().filter(earlier).find(|h| is_move(h));
+    if let (None, Some(moved), OperationKind::Restore { .. }) = (traffic_at, last, &what)
+        && let Some(before) = belongs(moved).and_then(|id| state.operations.get(&id))
+        && took_from(&before.what).is_some_and(|of| Some(of) == from)
+    {
+        (traffic_at, asked_at) = (Some(moved.at.0), before.started_at.0);
+    }
     let version = |release: ReleaseId| Version {
         release,
         label: state.standing(release).map(|s| s.release.label()).unwrap_or_default(),
@@ -67,6 +78,7 @@ pub(super) fn from_facts(
         operation,
         what: what.as_str().to_owned(),
         started_at: started.at.0,
+        asked_at,
         from: from.map(version),
         to: to.map(version),
         users: Users::default(),
@@ -84,6 +96,14 @@ pub(super) fn from_facts(
         made_at: now,
         ended,
     })
+}
+
+/// The release that a way back took the traffic from.
+fn took_from(what: &OperationKind) -> Option<ReleaseId> {
+    match what {
+        OperationKind::Rollback { from, .. } | OperationKind::Remake { from, .. } => *from,
+        _ => None,
+    }
 }
 
 fn belongs(happened: &Happened) -> Option<OperationId> {
@@ -109,6 +129,7 @@ fn releases<'f>(
 ) -> (Option<ReleaseId>, Option<ReleaseId>) {
     match what {
         OperationKind::Rollback { to, from, .. } => (*from, Some(*to)),
+        OperationKind::Remake { release, from, .. } => (*from, Some(*release)),
         OperationKind::Restore { to, .. } => {
             let from = facts.find_map(|fact| match fact {
                 Fact::RestorePlanned { plan, .. } => plan.from,
@@ -137,6 +158,7 @@ fn restored<'h>(
     let OperationKind::Restore { source, .. } = what else { return None };
     let mut data =
         Restored { source: source.to_string(), data_of: 0, at: None, rows: None, kept_as: None };
+    let mut has_ended = false;
     for happened in facts {
         match &happened.fact {
             Fact::RestorePlanned { plan, .. } => data.data_of = plan.data_of.0,
@@ -145,6 +167,12 @@ fn restored<'h>(
                 data.rows = Some(aside.rows);
                 data.kept_as = Some(aside.name.clone());
             }
+            // Exchanged back in the operation itself, or undone or retired since.
+            Fact::AsideGone { .. } => {
+                data.kept_as = None;
+                data.at = data.at.filter(|_| has_ended);
+            }
+            Fact::OperationEnded { .. } => has_ended = true,
             _ => {}
         }
     }
@@ -161,7 +189,7 @@ fn moment(happened: &Arc<Happened>) -> Moment {
 }
 
 /// What users met: as it was kept with the operation, or as records still have it.
-pub(super) async fn users(app: &App, report: &mut Report) {
+pub(super) async fn users(app: &App, daemon_since: i64, report: &mut Report) {
     let from = report.from.as_ref().map(|from| from.release);
     let mut kept = None;
     for operation in [Some(report.operation), before(app, report.operation, from)] {
@@ -172,28 +200,27 @@ pub(super) async fn users(app: &App, report: &mut Report) {
         }
     }
     // Without one that was kept, records of before the daemon's start are not there.
-    let now = || from.map(|from| app.harm(from)).filter(|harm| harm.failed > 0);
-    let Some(harm) = kept.or_else(now) else { return };
+    let now = || from.map(|from| app.harm(from));
+    let is_whole = daemon_since <= report.asked_at;
+    let Some(harm) = kept.or_else(now).filter(|harm| harm.failed > 0 || is_whole) else { return };
     let Harm { first_ms, last_ms, failed, clients, lost } = harm;
     report.users =
         Users { known: true, since: first_ms, until: last_ms, failed, clients, at_least: lost };
 }
 
-/// The rollback that took the traffic from the release before its data was put back.
+/// The rollback that took the traffic from the release before its data was put back: the newest one
+/// since the release was made.
 fn before(app: &App, operation: OperationId, from: Option<ReleaseId>) -> Option<OperationId> {
     let state = app.state();
-    let is_it = |what: &OperationKind| match what {
-        OperationKind::Rollback { from: of, .. } => of.is_some() && *of == from,
-        _ => false,
-    };
     let mut earlier = state.operations.range(..operation).rev();
-    earlier.find(|(_, asked)| is_it(&asked.what)).map(|(id, _)| *id)
+    let moved = earlier.find(|(_, asked)| asked.moved.is_some())?;
+    took_from(&moved.1.what).filter(|of| Some(*of) == from).map(|_| *moved.0)
 }
 
 /// The timeline from the first failure, or the operation's start, to its end; then its own facts.
 pub(super) fn trim(report: &mut Report) {
     let (operation, users) = (report.operation, report.users.clone());
-    let begin = users.since.unwrap_or(report.started_at).min(report.started_at);
+    let begin = users.since.unwrap_or(report.asked_at).min(report.asked_at);
     let end = report.ended.as_ref().map_or(report.made_at, |(at, _)| *at);
     report.timeline.retain(|moment| {
         let is_quiet = matches!(&moment.what, What::Fact(fact) if matches!(

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cutover_model::upkeep::Tried;
 use cutover_model::{AppKind, AppState, Ending, Millis, OperationId};
 
 use super::super::wire::{BackupLine, DataReadiness, DrillLine, Rung};
@@ -38,7 +39,7 @@ pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataRead
             takes_ms: None,
         });
     }
-    let to = state.rollback_target();
+    let to = state.restore_target();
     // Without the right one a later one is none: it has migrations that the release did not have.
     let point = to.and_then(|to| state.point_for(to).ok().flatten());
     if let Some(point) = point {
@@ -50,23 +51,26 @@ pub(super) fn data(state: &AppState, listed: Option<&Listed>) -> Option<DataRead
         });
     }
     let listed = listed?;
-    Some(match ways_back(listed).next_back() {
-        Some(backup) => DataReadiness {
+    let spoilt = |backup: &Backup| state.spoilt_by(to?, backup.manifest.at);
+    if let Some(backup) = ways_back(listed).rfind(|backup| spoilt(backup).is_none()) {
+        let took = state.kept.drill.as_ref().and_then(Tried::took);
+        return Some(DataReadiness {
             rung: Rung::Backup,
             what: format!("no restore point; backup {}", backup.id()),
             at: Some(backup.manifest.at.0),
-            takes_ms: None,
-        },
-        None => DataReadiness {
-            rung: Rung::None,
-            what: match damaged(listed) {
-                Some((id, why)) => format!("NO WAY BACK: no restore point, and of {id}: {why}"),
-                None => "NO WAY BACK: no restore point and no backup".to_owned(),
-            },
-            at: None,
-            takes_ms: None,
-        },
-    })
+            takes_ms: took.and_then(|took| u64::try_from(took.as_millis()).ok()),
+        });
+    }
+    let newest = ways_back(listed).next_back().and_then(|backup| Some((backup, spoilt(backup)?)));
+    let what = match (newest, damaged(listed)) {
+        (Some((backup, by)), _) => format!(
+            "NO WAY BACK to the data of before {by}: no restore point; backup {} has data of {by}",
+            backup.id()
+        ),
+        (None, Some((id, why))) => format!("NO WAY BACK: no restore point, and of {id}: {why}"),
+        (None, None) => "NO WAY BACK: no restore point and no backup".to_owned(),
+    };
+    Some(DataReadiness { rung: Rung::None, what, at: None, takes_ms: None })
 }
 
 /// The newest backup of the live database that cannot be read, and why.

@@ -11,6 +11,10 @@ pub struct RestoreAsk {
     /// The release that shall serve; `None`: as a rollback would choose.
     #[serde(default)]
     pub to: Option<ReleaseId>,
+    /// The release whose data is wanted, where that is not the one that shall serve: a release that
+    /// was composed of former parts serves on the data of the one they came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<ReleaseId>,
     /// Which data; `None`: the cheapest that is sufficient.
     #[serde(default)]
     pub data: DataAsk,

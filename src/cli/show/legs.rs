@@ -7,7 +7,7 @@ use crate::api::wire::{EnvFileDiff, ReleasesDiff, RollbackPlan, RollbackSet};
 use crate::text;
 
 /// The plan, before anything happens.
-pub(in crate::cli) fn rollback_plan(plan: &RollbackPlan) -> String {
+pub(in crate::cli) fn rollback_plan(plan: &RollbackPlan, with_data: bool) -> String {
     let (release, takes) = (plan.release, &plan.takes);
     let serves = plan.serves.map_or("nothing".to_owned(), |serves| serves.to_string());
     let mut lines = vec!["Plan. Nothing has happened.".to_owned()];
@@ -22,7 +22,9 @@ pub(in crate::cli) fn rollback_plan(plan: &RollbackPlan) -> String {
         lines.push(format!("  {last}  traffic    all to {release}; {serves} stays warm"));
     }
     lines.push(format!("Until traffic is there: {takes}."));
-    lines.push("NOT rolled back: the database, volumes, and what was sent to others.".to_owned());
+    if !with_data {
+        lines.push("NOT rolled back: the database, volumes, and what was sent to others.".into());
+    }
     lines.join("\n")
 }
 

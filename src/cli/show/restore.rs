@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cutover_model::ReleaseId;
 use cutover_model::restore::{Certainty, Loss};
 
 use super::Clock;
@@ -11,10 +12,18 @@ use crate::text;
 /// Tables that are listed one by one; the rest is one line.
 const TABLES: usize = 12;
 
-/// The plan: ways back, what is lost, what is kept, what is done.
-pub(in crate::cli) fn restore_plan(plan: &RestorePlanned, clock: &Clock) -> String {
+/// The plan: ways back, what is lost, what is kept, what is done. `goes_first`: the release that
+/// gets the traffic before it, where that was shown already.
+pub(in crate::cli) fn restore_plan(
+    plan: &RestorePlanned,
+    goes_first: Option<ReleaseId>,
+    clock: &Clock,
+) -> String {
     let mut whole = String::new();
     let first = match plan.serves {
+        _ if goes_first.is_some_and(|to| plan.serves != Some(to)) => {
+            "Then, once it has all traffic, the data is put back.".to_owned()
+        }
         Some(serves) if serves == plan.to => {
             format!("{serves} has all traffic already. This puts the data back, too.")
         }
@@ -28,12 +37,17 @@ pub(in crate::cli) fn restore_plan(plan: &RestorePlanned, clock: &Clock) -> Stri
     losses(&mut whole, plan, clock);
     let dump = if plan.is_way_back { "" } else { "; a dump" };
     let size = plan.bytes.map_or(String::new(), |bytes| format!(", {}", text::size(bytes)));
-    line(&mut whole, &format!("Kept: today's database as {}{size}{dump}.", plan.aside));
+    let name = match goes_first {
+        // The number in the name is that of an operation, and another one goes first.
+        Some(_) => " beside the restored one".to_owned(),
+        None => format!(" as {}", plan.aside),
+    };
+    line(&mut whole, &format!("Kept: today's database{name}{size}{dump}."));
     line(
         &mut whole,
         "Outside the database and NOT undone: mails sent, payments taken, files in volumes.\n",
     );
-    steps(&mut whole, plan);
+    steps(&mut whole, plan, goes_first);
     whole.trim_end().to_owned()
 }
 
@@ -135,10 +149,10 @@ fn cell(number: u64) -> String {
     if number == 0 { "-".to_owned() } else { text::count(number) }
 }
 
-fn steps(whole: &mut String, plan: &RestorePlanned) {
+fn steps(whole: &mut String, plan: &RestorePlanned, goes_first: Option<ReleaseId>) {
     let hold = text::duration(Duration::from_millis(plan.max_hold_ms));
     let stopped = plan.from.map_or(String::new(), |from| format!("{from} stopped; "));
-    let serves = plan.to;
+    let serves = goes_first.unwrap_or(plan.to);
     let first = match plan.is_way_back {
         true => 1,
         false => {
@@ -160,7 +174,8 @@ fn steps(whole: &mut String, plan: &RestorePlanned) {
     line(whole, &exchange);
     let last = first + 1;
     line(whole, &format!("   {last}  check {serves} on the old data, let requests go"));
-    line(whole, &format!("As long as {} is kept all of it can be undone.", plan.aside));
+    let kept = goes_first.map_or(plan.aside.as_str(), |_| "today's database");
+    line(whole, &format!("As long as {kept} is kept all of it can be undone."));
 }
 
 /// What is asked when the plan was shown.

@@ -75,6 +75,6 @@ pub(super) async fn plan(
 ) -> Result<Exit, CliError> {
     let plan: wire::RollbackPlan = client.post(&session.path("rollback"), body).await?;
     session.out.value(&plan);
-    session.out.text(&show::rollback_plan(&plan));
+    session.out.text(&show::rollback_plan(&plan, false));
     Ok(Exit::Done)
 }

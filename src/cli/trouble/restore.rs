@@ -3,7 +3,7 @@
 //! Nothing is accepted but the most rows that may be lost: no `--yes` covers it.
 
 use cutover_model::restore::Loss;
-use cutover_model::{Ending, Halt, OperationId, ReleaseId};
+use cutover_model::{Ending, Halt, Images, Leg, OperationId, Parts, ReleaseId};
 
 use crate::api::wire::{self, DataAsk, Done, ProblemKind, RestoreAsk, RestorePlanned};
 use crate::cli::exit::Exit;
@@ -64,17 +64,65 @@ pub(super) async fn rollback(
     (to, traffic): (Option<ReleaseId>, Option<&wire::Rollback>),
     (args, look): (&DataArgs, Look),
 ) -> Result<Exit, CliError> {
+    let mut ask = RestoreAsk { to, as_of: None, data: args.data() };
+    let mut goes_first = None;
+    if let Some(traffic) = traffic.filter(|traffic| traffic.composes() || look == Look::Only)
+        && let Some(plan) = preview(session, client, traffic).await?
+    {
+        if let Some(parts) = plan.parts.as_ref().filter(|_| traffic.composes()) {
+            // It serves as a release of its own, on the data of the one that its parts came from.
+            ask.as_of = Some(source_of(traffic, parts));
+        }
+        if look == Look::Only {
+            session.out.text(&show::rollback_plan(&plan, true));
+            session.out.text("");
+            goes_first = Some(plan.release);
+        }
+    }
     let before = match traffic.filter(|_| look != Look::Only) {
         Some(traffic) => move_traffic(session, client, traffic).await?,
         None => Traffic::Stayed,
     };
-    let ask = RestoreAsk { to, data: args.data() };
-    put_back_after(session, client, (ask, look), before).await.map_err(|mut error| {
+    if before == Traffic::Moved {
+        // Who serves now, also where that is a release which was just made.
+        ask.to = None;
+    }
+    put_back_after(session, client, (ask, look), (before, goes_first)).await.map_err(|mut error| {
         if before == Traffic::Moved {
             error.only_data_unchanged();
         }
         error
     })
+}
+
+/// What would happen with the traffic; `None`: nothing, before the data is put back.
+async fn preview(
+    session: &Session,
+    client: &Client,
+    traffic: &wire::Rollback,
+) -> Result<Option<wire::RollbackPlan>, CliError> {
+    let body = wire::Rollback { dry_run: true, ..traffic.clone() };
+    match client.post(&session.path("rollback"), &body).await {
+        Ok(plan) => Ok(Some(plan)),
+        Err(ClientError::Problem(problem))
+            if matches!(problem.kind, ProblemKind::NothingToDo | ProblemKind::Schema) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The release that the parts come from which were asked for.
+fn source_of(traffic: &wire::Rollback, parts: &Parts) -> ReleaseId {
+    match traffic.legs.first() {
+        None | Some(Leg::Code) => parts.code,
+        Some(Leg::Images) => match parts.images {
+            Images::Of(release) => release,
+            Images::Built(_) => parts.code,
+        },
+        Some(Leg::Config) => parts.config,
+    }
 }
 
 /// What the command did with the traffic before the data was asked about.
@@ -97,13 +145,20 @@ async fn move_traffic(
             session.out.text(&show::first_lines(&done, &session.clock));
             if done.moved.is_none() {
                 // A release that is stopped has to be started before it can serve on any data.
-                match follow(session, client, done.operation).await? {
-                    Followed::Ended(Ending::Done) => {}
-                    _ => {
-                        let text =
-                            format!("{} did not end well; no data was touched", done.operation);
-                        return Err(CliError::new(Exit::Failed, text));
+                let operation = done.operation;
+                let text = match follow(session, client, operation).await? {
+                    Followed::Ended(Ending::Done) => None,
+                    Followed::Left => Some(format!(
+                        "{operation} goes on with the traffic. The data was not asked for: once \
+                         {operation} is done, type the same command again"
+                    )),
+                    Followed::Halted(_) => Some(format!("{operation} waits; no data was touched")),
+                    Followed::Ended(_) => {
+                        Some(format!("{operation} did not end well; no data was touched"))
                     }
+                };
+                if let Some(text) = text {
+                    return Err(CliError::new(Exit::Failed, text));
                 }
             }
             session.out.text("");
@@ -129,20 +184,20 @@ pub(super) async fn put_back(
     ask: RestoreAsk,
     look: Look,
 ) -> Result<Exit, CliError> {
-    put_back_after(session, client, (ask, look), Traffic::Stayed).await
+    put_back_after(session, client, (ask, look), (Traffic::Stayed, None)).await
 }
 
 async fn put_back_after(
     session: &Session,
     client: &Client,
     (ask, look): (RestoreAsk, Look),
-    before: Traffic,
+    (before, goes_first): (Traffic, Option<ReleaseId>),
 ) -> Result<Exit, CliError> {
     let plan: RestorePlanned = client.post(&session.path("restore/plan"), &ask).await?;
     if look == Look::Only {
         session.out.value(&plan);
     }
-    session.out.text(&show::restore_plan(&plan, &session.clock));
+    session.out.text(&show::restore_plan(&plan, goes_first, &session.clock));
     let max_loss = match look {
         Look::Only => return Ok(Exit::Done),
         Look::Decide(Some(most)) => most,

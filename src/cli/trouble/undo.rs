@@ -42,13 +42,13 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     let operation = args.operation;
     let body = wire::Undo { operation };
     if args.dry_run {
-        let ask = RestoreAsk { to: None, data: DataAsk::Aside(operation) };
+        let ask = RestoreAsk { to: None, as_of: None, data: DataAsk::Aside(operation) };
         return restore::put_back(session, &client, ask, Look::Only).await;
     }
     match carry_out(session, &client, "undo", &body, Wait::from(args.detach)).await {
         Err(error) if error.kind == Kind::AsksLoss && args.detach => Err(restore::not_detached()),
         Err(error) if error.kind == Kind::AsksLoss => {
-            let ask = RestoreAsk { to: None, data: DataAsk::Aside(operation) };
+            let ask = RestoreAsk { to: None, as_of: None, data: DataAsk::Aside(operation) };
             let look = Look::Decide(args.max_loss);
             restore::put_back(session, &client, ask, look).await
         }

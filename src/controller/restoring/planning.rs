@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cutover_model::restore::{ACCEPTED_FOR_MS, Loss};
+use cutover_model::upkeep::Tried;
 use cutover_model::{
-    Actor, AppState, Fact, Input, LineLevel, Millis, OperationId, OperationKind, Point, ReleaseId,
-    RestorePlan, Source,
+    Actor, AppState, Fact, Input, LineLevel, Millis, OperationId, Point, ReleaseId, RestorePlan,
+    Source,
 };
 
 use super::super::{Answer, App, Failure, now};
@@ -33,6 +34,8 @@ const TAKES: usize = 5;
 pub struct RestoreRequest {
     /// The release that shall serve; `None`: as a rollback would choose.
     pub to: Option<ReleaseId>,
+    /// The release whose data is wanted; `None`: that of the one that shall serve.
+    pub as_of: Option<ReleaseId>,
     /// Which data.
     pub data: Data,
 }
@@ -232,14 +235,15 @@ impl App {
                 (to, from, vec![self.way_aside(*of, &database).await])
             }
             data => {
-                let to = request.to.or_else(|| target(&state));
+                let to = request.to.or_else(|| state.restore_target());
                 let to = to.ok_or_else(|| {
                     let why = "no release has proved itself but the one that serves: name one \
                                with --to";
                     Stop::Refused(why.to_owned())
                 })?;
                 let from = other(&state, to);
-                (to, from, self.ways(&state, (to, from), data, &database).await?)
+                let as_of = request.as_of.unwrap_or(to);
+                (to, from, self.ways(&state, (as_of, from), data, &database).await?)
             }
         };
         let chosen = ways.iter().position(|way| way.source.is_some() && way.loss.is_ok());
@@ -307,14 +311,14 @@ impl App {
         (to, from): (ReleaseId, Option<ReleaseId>),
         database: &Database,
     ) -> Vec<Candidate> {
-        let mut ways = Vec::new();
+        let (mut ways, code) = (Vec::new(), state.code_of(to));
         ways.extend(self.down_scripts(state, to).await);
         match (state.point_for(to), from) {
             (Ok(Some(point)), _) => {
                 ways.push(way_point(point, database).await);
                 // Each is another moment: the operator may know a reason for it.
                 let others = state.points.values().rev();
-                let others = others.filter(|p| p.release > to && p.release != point.release);
+                let others = others.filter(|p| p.release > code && p.release != point.release);
                 ways.extend(others.map(|other| {
                     let named = format!("name it with --backup {}", other.release);
                     Candidate::not(told(other), &named)
@@ -353,8 +357,6 @@ impl App {
             ways.push(way_point(point, database).await);
             return Ok(ways);
         }
-        // From then on a backup has what a release after `to` has done to the data.
-        let spoilt = state.releases.values().find(|standing| standing.release.id > to);
         let (mut is_said, mut is_damage_said) = (false, false);
         for backup in database.backups().await? {
             let manifest = &backup.manifest;
@@ -377,10 +379,8 @@ impl App {
             if !is_named && !is_choice {
                 continue;
             }
-            let after = spoilt.filter(|standing| manifest.at >= standing.release.made_at);
-            if let (Some(standing), false) = (after, is_named) {
+            if let (Some(release), false) = (state.spoilt_by(to, manifest.at), is_named) {
                 if !is_said {
-                    let release = standing.release.id;
                     ways.push(Candidate::not(
                         format!("backup {}, {}", manifest.id, text::day(manifest.at.0)),
                         &format!("it has data of {release}; name it with --backup to take it"),
@@ -394,7 +394,7 @@ impl App {
             ways.push(Candidate {
                 what: format!("backup {}, {}{read}", manifest.id, text::day(manifest.at.0)),
                 loss: database.loss_since(&backup).await.map_err(|t| t.to_string()),
-                takes: None,
+                takes: state.kept.drill.as_ref().and_then(Tried::took),
                 source: Some((source, manifest.at)),
             });
         }
@@ -459,15 +459,6 @@ impl Candidate {
     fn shown(self) -> WayBack {
         WayBack { what: self.what, loss: self.loss, takes: self.takes }
     }
-}
-
-/// Who shall serve on the old data: who serves, if traffic was moved back, else a rollback's
-/// target.
-fn target(state: &AppState) -> Option<ReleaseId> {
-    let by = state.last_move.and_then(|moved| moved.operation);
-    let what = by.and_then(|id| state.operations.get(&id)).map(|operation| &operation.what);
-    let is_back = matches!(what, Some(OperationKind::Rollback { .. } | OperationKind::Abort));
-    if is_back { state.stable() } else { state.rollback_target() }
 }
 
 /// The release in the other color: it must not write into restored data.

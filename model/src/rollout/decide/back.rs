@@ -116,7 +116,7 @@ pub(super) fn target(
     to: Option<ReleaseId>,
     manner: Manner,
 ) -> Result<ReleaseId, Refusal> {
-    let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && moved_back_last(state);
+    let is_repeat = to.is_none() && state.split.weight == Weight::ZERO && state.has_moved_back();
     match to {
         Some(release) if state.standing(release).is_none() => {
             Err(Refusal::Unknown { what: format!("release {release}") })
@@ -230,13 +230,6 @@ pub(super) fn undo(
         }
     }
     Ok(decision)
-}
-
-fn moved_back_last(state: &AppState) -> bool {
-    let by = state.last_move.and_then(|m| m.operation).and_then(|id| state.operations.get(&id));
-    let what = by.map(|o| &o.what);
-    let is_back = matches!(what, Some(OperationKind::Rollback { .. } | OperationKind::Abort));
-    is_back || matches!(what, Some(OperationKind::Remake { .. }))
 }
 
 pub(super) fn nowhere(state: &AppState) -> Refusal {
