@@ -13,6 +13,7 @@ mod handing;
 mod leftovers;
 mod opening;
 mod planning;
+mod tries;
 mod watching;
 
 use cutover_model::restore::{self, ACCEPTED_FOR_MS, Side, Source};
@@ -28,6 +29,8 @@ use super::{Answer, App, Failure, Recorded, now};
 use crate::crash;
 use crate::host::StackSettings;
 use crate::reconciler::database::{Database, Then, Trouble, Us, installation};
+use crate::text;
+use tries::Tries;
 
 pub(super) use exchange::first_hold;
 pub use planning::{Data, Kept, Planned, RestoreRequest, WayBack};
@@ -223,7 +226,7 @@ impl App {
                 return app.task_over(operation);
             }
             let result = match task {
-                Task::GoOn => Box::pin(app.stages(operation, &stop)).await,
+                Task::GoOn => Box::pin(app.tries(operation, &stop)).await,
                 Task::GiveUp => Err(Stop::GivenUp),
             };
             let is_given_up = stop.is_cancelled() && !app.stop.is_cancelled();
@@ -240,6 +243,32 @@ impl App {
 
     fn plan_of(&self, operation: OperationId) -> Option<RestorePlan> {
         self.live().state.restores.get(&operation).map(|restore| restore.plan.clone())
+    }
+
+    /// Every stage that is left. What is away before requests wait is looked at and tried again a
+    /// few times, before a person is asked.
+    async fn tries(
+        self: &Arc<Self>,
+        operation: OperationId,
+        stop: &CancellationToken,
+    ) -> Result<(), Stop> {
+        let mut tries = Tries::new();
+        loop {
+            let ended = Box::pin(self.stages(operation, stop)).await;
+            let Err(Stop::Stuck(why)) = ended else { return ended };
+            let stage = self.live().state.restores.get(&operation).and_then(|r| r.stage);
+            let is_preparing = stage.is_none_or(|stage| stage < Stage::Hold);
+            let Some(pause) = tries.pause().filter(|_| is_preparing) else {
+                return Err(Stop::Stuck(tries.told(&why)));
+            };
+            let shown = text::duration(pause);
+            let text = format!("{why}. It is tried again in {shown} ({tries})");
+            self.say(Some(operation), LineLevel::Note, "waits", text);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return Err(self.why_stopped()),
+            }
+        }
     }
 
     /// Every stage that is left.

@@ -249,6 +249,16 @@ pub enum Again {
     Never,
 }
 
+/// What PostgreSQL's programs print when the server went away under them.
+const LOST: [&str; 6] = [
+    "server closed the connection unexpectedly",
+    "the server terminated abnormally",
+    "terminating connection due to administrator command",
+    "the database system is shutting down",
+    "the database system is starting up",
+    "Connection refused",
+];
+
 impl DbError {
     /// Whose fault it is.
     #[must_use]
@@ -284,6 +294,10 @@ impl DbError {
             | Self::NotEmptied { .. } => Again::Later,
             Self::NoDatabase { .. } => Again::Now,
             Self::Docker(error) if error.is_away() => Again::Later,
+            // The program lost its server, which may have been restarted.
+            Self::Tool { tail, .. } if LOST.iter().any(|words| tail.contains(words)) => {
+                Again::Later
+            }
             _ => Again::Never,
         }
     }
