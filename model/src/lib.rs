@@ -12,6 +12,7 @@ pub mod lead;
 mod maintenance;
 pub mod migration;
 pub mod parts;
+pub mod paths;
 pub mod plan;
 pub mod release;
 pub mod restore;

@@ -2,7 +2,9 @@
 //!
 //! Looks at the moment it is asked; removes only what it would find again under the same id, so
 //! that nothing is removed that changed since it was shown.
+//! INVARIANT: nothing is called mended that a second look did not miss.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use cutover_model::{AppKind, AppState, LineLevel, ReleaseId};
 
 use super::peer::Peer;
-use super::wire::{self, Doctor, Finding};
+use super::wire::{self, After, Doctor, Finding, Mended};
 use super::{Body, Desk, find, problem};
 use crate::controller::{App, Left, now};
 use crate::host::backups;
@@ -45,54 +47,116 @@ pub async fn fix(
         let text = format!("{runs} runs: what looks left over may be its own");
         return problem(wire::ProblemKind::Busy, text, 6);
     }
-    let (task, ids, by) = (Arc::clone(app), body.ids, peer.name(&desk.users));
+    let (task, ids, by) = (Arc::clone(app), body.ids.clone(), peer.name(&desk.users));
     // It goes on without whoever asked: a large database takes long to drop.
     let mending = tokio::spawn(async move { mend(&task, &ids, &by).await });
-    if let Ok(Err(error)) = tokio::time::timeout(MEND, mending).await {
+    let ended = tokio::time::timeout(MEND, mending).await;
+    if let Ok(Err(error)) = &ended {
         tracing::error!(%error, "doctor --fix broke");
     }
-    Json(examine(app).await).into_response()
+    let (mut doctor, seen) = look_at(app).await;
+    doctor.mended = after(&body.ids, &doctor, seen);
+    doctor.goes_on = ended.is_err();
+    Json(doctor).into_response()
+}
+
+/// What a look has seen whole. What it has not may be there all the same.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    releases: bool,
+    server: bool,
+}
+
+/// What became of what was to be mended, by a look after it.
+fn after(ids: &[String], doctor: &Doctor, seen: Seen) -> Vec<Mended> {
+    let is = |id: &String| {
+        let is_seen = match id.split_once(':').map(|(kind, _)| kind) {
+            Some("release") => seen.releases,
+            Some("database" | "closed") => seen.server,
+            _ => false,
+        };
+        match doctor.findings.iter().any(|finding| finding.id == *id) {
+            true => After::There,
+            false if is_seen => After::Gone,
+            false => After::NotKnown,
+        }
+    };
+    ids.iter().map(|id| Mended { id: id.clone(), is: is(id) }).collect()
 }
 
 async fn mend(app: &Arc<App>, ids: &[String], by: &str) {
     let wants = |kind: &str| ids.iter().any(|id| id.starts_with(kind));
+    // What was worked on, by id: what it is, and why it could not be mended.
+    let mut tried: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
     if wants("release:") {
         let found = examine(app).await;
-        for finding in found.findings.iter().filter(|f| f.fixable && ids.contains(&f.id)) {
+        for finding in found.findings.into_iter().filter(|f| f.fixable && ids.contains(&f.id)) {
             let release = finding.id.strip_prefix("release:").map(str::parse::<ReleaseId>);
             if let Some(Ok(release)) = release {
                 app.clean_leftovers(release).await;
-                let text = format!("{}: removed for {by}", finding.what);
-                app.say(None, LineLevel::Note, "doctor", text);
+                tried.insert(finding.id, (finding.what, None));
             }
         }
     }
-    if !wants("database:") && !wants("closed:") {
+    if wants("database:") || wants("closed:") {
+        let left = app.database_leftovers().await.unwrap_or_default();
+        // What is closed stands behind what was half made, and users wait for it.
+        for left in left.iter().rev() {
+            let finding = on_the_server(left);
+            if !finding.fixable || !ids.contains(&finding.id) {
+                continue;
+            }
+            let why = match app.clean_database(left).await {
+                Ok(true) => None,
+                Ok(false) => continue,
+                Err(why) => Some(why.to_string()),
+            };
+            tried.insert(finding.id, (finding.what, why));
+        }
+    }
+    if tried.is_empty() {
         return;
     }
-    let left = app.database_leftovers().await.unwrap_or_default();
-    // What is closed stands behind what was half made, and users wait for it.
-    for left in left.iter().rev() {
-        let finding = on_the_server(left);
-        if !finding.fixable || !ids.contains(&finding.id) {
-            continue;
-        }
-        let (level, said) = match app.clean_database(left).await {
-            Ok(true) => (LineLevel::Note, format!("mended for {by}")),
-            Ok(false) => continue,
-            Err(why) => (LineLevel::Error, format!("could not be mended: {why}")),
+    let worked_on: Vec<String> = tried.keys().cloned().collect();
+    let (doctor, seen) = look_at(app).await;
+    for Mended { id, is } in after(&worked_on, &doctor, seen) {
+        let Some((what, why)) = tried.remove(&id) else { continue };
+        let (level, said) = match (is, why) {
+            (After::Gone, _) => (LineLevel::Note, format!("mended for {by}")),
+            (After::There | After::NotKnown, Some(why)) => {
+                (LineLevel::Error, format!("could not be mended: {why}"))
+            }
+            (After::There, None) => {
+                let text = "could not be mended, it is still there; the daemon's log says why";
+                (LineLevel::Error, text.to_owned())
+            }
+            (After::NotKnown, None) => {
+                let text = format!("whether it is mended is not known: {}", unseen(&doctor));
+                (LineLevel::Error, text)
+            }
         };
-        app.say(None, level, "doctor", format!("{}: {said}", finding.what));
+        app.say(None, level, "doctor", format!("{what}: {said}"));
     }
 }
 
+fn unseen(doctor: &Doctor) -> String {
+    format!("not seen: {}", doctor.not_looked.join("; "))
+}
+
 async fn examine(app: &Arc<App>) -> Doctor {
+    look_at(app).await.0
+}
+
+async fn look_at(app: &Arc<App>) -> (Doctor, Seen) {
     let mut doctor = Doctor {
         schema: wire::schema::DOCTOR.to_owned(),
         app: app.name.clone(),
         findings: own(app),
         not_looked: Vec::new(),
+        mended: Vec::new(),
+        goes_on: false,
     };
+    let mut seen = Seen::default();
     backups(app, &mut doctor).await;
     let state = app.state();
     if app.settings().database.is_some() {
@@ -105,7 +169,10 @@ async fn examine(app: &Arc<App>) -> Doctor {
             // The journal says what is left over; why it does not is a finding of its own.
             (None, Some(_)) => {}
             (None, None) => match app.database_leftovers().await {
-                Ok(left) => doctor.findings.extend(left.iter().map(on_the_server)),
+                Ok(left) => {
+                    seen.server = true;
+                    doctor.findings.extend(left.iter().map(on_the_server));
+                }
                 Err(why) => doctor.not_looked.push(format!("the database server: {why}")),
             },
         }
@@ -116,10 +183,11 @@ async fn examine(app: &Arc<App>) -> Doctor {
                 format!("leftovers of releases: {runs} runs, and makes what looks like some");
             doctor.not_looked.push(text);
         } else if let Some(found) = app.leftovers().await {
+            seen.releases = found.no_docker.is_none();
             host(&mut doctor, found);
         }
     }
-    doctor
+    (doctor, seen)
 }
 
 /// An operation that has not ended: `o41 (deploy)`.
@@ -261,5 +329,32 @@ fn host(doctor: &mut Doctor, found: crate::controller::Leftovers) {
     for path in found.foreign {
         let text = format!("{path} lies in our folder and has no name of ours");
         add(danger(&format!("path:{path}"), text, &format!("ls -ld {path}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_mended_that_was_not_looked_for_again() {
+        let ours = |id: &str| Finding { ours: true, ..danger(id, String::new(), "") };
+        let doctor = Doctor {
+            schema: String::new(),
+            app: "shop".parse().unwrap(),
+            findings: vec![ours("release:r8"), ours("closed:shop")],
+            not_looked: Vec::new(),
+            mended: Vec::new(),
+            goes_on: false,
+        };
+        let ids = ["release:r7", "release:r8", "database:shop__cand_o1", "closed:shop", "gate"];
+        let told = |releases, server| {
+            let all = after(&ids.map(str::to_owned), &doctor, Seen { releases, server });
+            all.iter().map(|mended| mended.is).collect::<Vec<_>>()
+        };
+        let (gone, there, unknown) = (After::Gone, After::There, After::NotKnown);
+        assert_eq!(told(true, true), [gone, there, gone, there, unknown]);
+        assert_eq!(told(false, true), [unknown, there, gone, there, unknown]);
+        assert_eq!(told(true, false), [gone, there, unknown, there, unknown]);
     }
 }

@@ -27,7 +27,7 @@ mod migrations;
 mod readiness;
 pub mod schema;
 
-pub use doctor::{Doctor, Finding, Fix};
+pub use doctor::{After, Doctor, Finding, Fix, Mended};
 pub use legs::{
     EnvFileDiff, ImageDiff, ReleasesDiff, Rollback, RollbackAt, RollbackPlan, RollbackSet,
 };

@@ -17,7 +17,7 @@ use cutover_model::{LineLevel, Way};
 
 pub(super) use backups::{backups, prune_plan, retire_plan};
 pub(super) use clock::Clock;
-pub(super) use doctor::doctor;
+pub(super) use doctor::{doctor, mended};
 pub(super) use event::{Actions, event, said};
 pub(super) use legs::{releases_diff, rollback_plan, rollback_set, rollback_taken_back};
 pub(super) use maintenance::turned;

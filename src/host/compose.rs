@@ -10,10 +10,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cutover_model::ServiceName;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::process::{self, Output, Priority, ProcessError, Spec};
+use super::process::{self, Output, Priority, Spec};
 use super::settings::StackSettings;
 use super::stack::{Once, RunOutput};
 
@@ -32,7 +33,7 @@ mod view;
 mod volumes;
 
 pub use color::{ColorTarget, SourceTree, color};
-pub use problem::ComposeProblem;
+pub use problem::{ComposeError, ComposeProblem};
 pub use remade::Place;
 pub(crate) use services::environment_of;
 pub use stack::{
@@ -46,51 +47,6 @@ const READ: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(180);
 /// How many of the last lines of a command run once are kept.
 const RUN_LINES: usize = 40;
-
-/// Why a compose call gave no result.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ComposeError {
-    /// The command could not be run to its end.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// Compose refused or failed.
-    #[error("{what} failed (exit {code}): {tail}")]
-    Failed {
-        /// What was asked.
-        what: String,
-        /// Its exit code.
-        code: i32,
-        /// The end of what it said.
-        tail: String,
-    },
-    /// The file is not valid, says compose.
-    #[error("{folder}: docker compose does not accept the compose file: {tail}")]
-    Invalid {
-        /// The operator's folder.
-        folder: String,
-        /// The end of what it said.
-        tail: String,
-    },
-    /// The plugin lacks an option that is needed.
-    #[error("docker compose is too old ({tail}); install a newer compose plugin")]
-    TooOld {
-        /// What it said.
-        tail: String,
-    },
-    /// It printed something else than the JSON it should.
-    #[error(
-        "docker compose config printed no JSON: {0}; is the compose plugin version 2 or newer?"
-    )]
-    NotJson(serde_json::Error),
-    /// The file cannot run in two colors as it is: every reason at once.
-    #[error("the compose file cannot run in two colors yet:\n{}", lines(.0))]
-    Problems(Vec<ComposeProblem>),
-}
-
-fn lines(problems: &[ComposeProblem]) -> String {
-    problems.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n")
-}
 
 /// The operator's stack as compose understands it.
 ///
@@ -260,6 +216,23 @@ impl Compose {
         let out = self.config(None, &["--hash", service]).await?;
         let text = String::from_utf8_lossy(&out.stdout);
         Ok(text.split_ascii_whitespace().nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// What a container of a service gets, by name: its `environment` and its env files, filled in.
+    ///
+    /// # Errors
+    /// [`ComposeError`] with compose's own words.
+    pub async fn environment(
+        &self,
+        file: &Generated,
+        service: &ServiceName,
+    ) -> Result<Vec<(String, String)>, ComposeError> {
+        let words = ["config", "--format", "json", service.as_str()];
+        let spec = of_generated(self.spec(READ), file, &self.folder).args(words);
+        let out = checked("docker compose config", process::run(spec).await?)?;
+        let all: Value = serde_json::from_slice(&out.stdout).map_err(ComposeError::NotJson)?;
+        let body = all["services"][service.as_str()].as_object();
+        Ok(body.map(services::variables).unwrap_or_default())
     }
 
     /// Brings up one service of the operator's own project that has no container yet, with nothing

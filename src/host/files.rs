@@ -23,7 +23,7 @@ pub mod down;
 pub mod given;
 mod told;
 
-pub use told::{Variable, environments, variables};
+pub use told::environments;
 
 /// Larger env files and secrets are refused: they are something else.
 const LARGEST: u64 = 4 * 1024 * 1024;

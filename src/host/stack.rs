@@ -241,7 +241,9 @@ pub async fn start_again(
                 _ => starter.docker.start(container).await?,
             }
         }
-        starter.await_up(project, start).await?;
+        let is_frozen = |container: &Container| container.state == State::Paused;
+        let frozen: Vec<_> = containers.into_iter().filter(is_frozen).collect();
+        starter.await_woken(project, start, &frozen).await?;
     }
     starter.await_steady(project, &starts).await?;
     running(starter.docker, project, &starts).await

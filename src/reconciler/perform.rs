@@ -14,7 +14,7 @@ use super::{
     undoing,
 };
 use crate::host::compose::{self, ColoredStack, Compose};
-use crate::host::docker::{Container, Docker, Filter};
+use crate::host::docker::{Container, Docker, Filter, State};
 use crate::host::redact::Secrets;
 use crate::host::stack::{self, Phase, StartLimits, Starter};
 use crate::host::{StackSettings, files, probe, shared};
@@ -278,8 +278,11 @@ async fn wake(settings: &StackSettings, release: ReleaseId, color: Color, work: 
         None => {
             for container in colored(settings, &docker, &project).await? {
                 let is_singleton = container.service().is_some_and(|s| settings.is_singleton(s));
-                if !is_singleton && !container.is_running() {
-                    docker.start(&container).await.map_err(text)?;
+                match container.state {
+                    _ if is_singleton => {}
+                    State::Running => {}
+                    State::Paused => docker.unpause(&container).await.map_err(text)?,
+                    _ => docker.start(&container).await.map_err(text)?,
                 }
             }
         }

@@ -20,7 +20,6 @@ use super::{ProbeTarget, Report, Work};
 use crate::crash;
 use crate::host::compose::Compose;
 use crate::host::docker::Docker;
-use crate::host::files::Variable;
 use crate::host::postgres::DbName;
 use crate::host::postgres::contents::schema::Change;
 use crate::host::probe::smoke::Smoke;
@@ -145,8 +144,9 @@ async fn on_a_copy(
     let new = made(work)?;
     let folder = release_folder(settings, release);
     let scratch = database.scratch_name();
-    let variables = files::variables(&folder, service).await.map_err(text)?;
-    let env = match pointed(&variables, database, &scratch) {
+    let (compose, generated) = (Compose::new(settings), files::generated(&folder, new));
+    let variables = compose.environment(&generated, service).await.map_err(text)?;
+    let env = match pointed(&variables, database.live_name().as_str(), scratch.as_str()) {
         Ok(env) => env,
         Err(why) => return Ok(Tried::Impossible(format!("{service}: {why}"))),
     };
@@ -154,8 +154,7 @@ async fn on_a_copy(
     crash::point("rehearsal.cloned");
     let watched = database.watch(&scratch).await.map_err(text)?;
     let once = Once { service, command, env: &env, limit: MIGRATE };
-    let generated = files::generated(&folder, new);
-    let out = stack::run_once(&docker, &Compose::new(settings), &generated, &once, None).await;
+    let out = stack::run_once(&docker, &compose, &generated, &once, None).await;
     crash::point("rehearsal.ran");
     if let Some(names) = met_live(settings, &docker, work).await {
         return Ok(Tried::OnLive { names });
@@ -269,11 +268,10 @@ pub(super) async fn ask(
         return Err(why.to_owned());
     }
     let old = files::load_stack(&folder).await.map_err(text)?;
-    let variables = files::variables(&folder, &service).await.map_err(text)?;
-    let env = pointed(&variables, database, scratch);
+    let (compose, generated) = (Compose::new(settings), files::generated(&folder, &old));
+    let variables = compose.environment(&generated, &service).await.map_err(text)?;
+    let env = pointed(&variables, database.live_name().as_str(), scratch.as_str());
     let env = env.map_err(|why| format!("its {service}: {why}"))?;
-    let compose = Compose::new(settings);
-    let generated = files::generated(&folder, &old);
     let once = Once { service: &service, command: &[], env: &env, limit: START };
     let container = stack::start_beside(docker, &compose, &generated, &once).await;
     let container = container.map_err(text)?;
@@ -328,18 +326,19 @@ pub(super) async fn end(settings: &StackSettings, work: &Work) -> Result<(), Str
 /// Why nothing says that everything would be led to the copy: then it is not tried at all, for it
 /// might meet the live database.
 pub(super) fn pointed(
-    variables: &[Variable],
-    database: &Database,
-    scratch: &DbName,
+    variables: &[(String, String)],
+    live: &str,
+    scratch: &str,
 ) -> Result<Vec<(String, String)>, String> {
-    let live = database.live_name().as_str();
     let mut led = Vec::new();
-    for Variable { name, value, is_plain } in variables {
-        match lead(name, value, live, scratch.as_str()).filter(|_| *is_plain) {
+    for (name, value) in variables {
+        match lead(name, value, live, scratch) {
             Some(value) => led.push((name.clone(), value)),
             None if may_name_a_database(name, value, live) => {
                 return Err(format!(
-                    "{name} names a database, and it cannot be led to the copy of \"{live}\""
+                    "{name} names a database, and it cannot be led to the copy of \"{live}\": \
+                     write it as a URL that ends in /{live}, or take it out of this service's \
+                     environment"
                 ));
             }
             None => {}
@@ -347,7 +346,9 @@ pub(super) fn pointed(
     }
     match led.is_empty() {
         true => Err(format!(
-            "no variable names the database \"{live}\", so nothing can lead it to a copy"
+            "no variable that compose gives it names the database \"{live}\", so nothing can lead \
+             it to a copy: name it in the service's environment or env_file (DATABASE_URL or \
+             PGDATABASE), where the command takes it from"
         )),
         false => Ok(led),
     }
@@ -428,6 +429,25 @@ fn lead(name: &str, value: &str, live: &str, other: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_led_to_the_copy_is_told_with_what_to_do() {
+        let tried = |pairs: &[(&str, &str)]| {
+            let owned = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            pointed(&owned.collect::<Vec<_>>(), "shop", "shop__try_o4")
+        };
+        let url = ("DATABASE_URL", "postgres://shop:a$b@db/shop");
+        let led = "postgres://shop:a$b@db/shop__try_o4";
+        assert_eq!(tried(&[url, ("PORT", "80")]), Ok(vec![(url.0.to_owned(), led.to_owned())]));
+        for (pairs, said) in [
+            (&[("PORT", "80")][..], "name it in the service's environment or env_file"),
+            (&[url, ("REPLICA_URL", "postgres://db/other")], "REPLICA_URL names a database"),
+            (&[url, ("PGDATABASE", "${NAME}")], "take it out of this service's environment"),
+        ] {
+            let why = tried(pairs).unwrap_err();
+            assert!(why.contains(said) && why.contains("\"shop\""), "{why}");
+        }
+    }
 
     #[test]
     fn only_what_leads_to_the_live_database_is_led_to_the_copy() {

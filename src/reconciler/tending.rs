@@ -178,6 +178,7 @@ mod tests {
             image: String::new(),
             state,
             health: Health::None,
+            checked_at: String::new(),
             health_output: None,
             pid: None,
             exit_code: 0,

@@ -153,8 +153,10 @@ async fn command_on_a_copy(
     command: &DownCommand,
 ) -> Result<(), String> {
     let folder = release_folder_of(settings, release, work)?;
-    let variables = files::variables(&folder, &command.service).await.map_err(text)?;
-    let env = pointed(&variables, database, scratch);
+    let stack = files::load_stack(&folder).await.map_err(text)?;
+    let (compose, generated) = (Compose::new(settings), files::generated(&folder, &stack));
+    let variables = compose.environment(&generated, &command.service).await.map_err(text)?;
+    let env = pointed(&variables, database.live_name().as_str(), scratch.as_str());
     let mut env = env.map_err(|why| {
         format!("the down command cannot be tried on a copy: {}: {why}", command.service)
     })?;

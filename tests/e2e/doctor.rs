@@ -41,6 +41,8 @@ fn doctor_removes_what_is_left_of_an_unknown_release_and_nothing_else() {
     std::fs::create_dir_all(app.join("releases/r77")).expect("a folder");
     std::fs::create_dir_all(app.join("worktrees/r77")).expect("a folder");
     std::fs::create_dir_all(app.join("releases/theirs")).expect("a folder");
+    // It has a release's name and is none: it cannot be removed as one.
+    std::fs::write(app.join("releases/r78"), "").expect("a file");
     let container = stack.color("blue", "web").remove(0);
     let image = engine::inspect(&container, "{{.Image}}");
     let labels = ["app", "release", "kind"].map(|key| format!("app.cutover.{key}"));
@@ -58,7 +60,12 @@ fn doctor_removes_what_is_left_of_an_unknown_release_and_nothing_else() {
     let asked = cutover.run(&["doctor", "--fix"]);
     assert!(asked.printed.both().contains("add --yes"), "{}", asked.printed.both());
     assert!(kept("r77"), "nobody said yes");
-    cutover.run(&["doctor", "--fix", "--yes"]).says(&["Mended 1 of 1."]);
+    let mended = cutover.run(&["doctor", "--fix", "--yes"]).exits(1);
+    mended.says(&["Mended 1 of 2.\nStill there:\n  files of r78, which is not on record"]);
+    let events = cutover.run(&["events"]).succeeded().printed.stdout;
+    let of = |name: &str| events.lines().filter(|line| line.contains(name)).collect::<String>();
+    assert!(of("r77, which").contains("mended for"), "{events}");
+    assert!(of("r78, which").contains("could not be mended, it is still there"), "{events}");
     assert!(!kept("r77") && !app.join("worktrees/r77").exists());
     assert_ne!(engine::docker(&["inspect", &pin]).code, 0, "its pin is gone");
     assert!(kept("r1") && kept("r2") && kept("theirs"), "what is known or not ours stays");

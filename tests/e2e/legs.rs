@@ -224,3 +224,43 @@ fn what_a_person_removes_is_told_once_and_left_alone() {
     assert!(engine::containers_of(&project, "backend").is_empty(), "it was not put back");
     assert_eq!(fronted.release_now(), "v1");
 }
+
+/// Docker calls what is frozen unhealthy, and after that until its check is made again.
+#[test]
+fn a_release_that_was_frozen_by_hand_is_woken_proven_and_gets_the_traffic() {
+    let fronted = Fronted::adopted();
+    fronted.deploy("good", &["--at-once"]).succeeded();
+    fronted.serves("v2");
+    // First what was taken over, then what was made: containers of the operator's own project, and
+    // of a color.
+    let own = fronted.shop.project.clone();
+    let has = |project: &String| !engine::containers_of(project, "backend").is_empty();
+    let color = ["blue", "green"].map(|color| format!("{own}-{color}")).into_iter().find(has);
+    let color = color.expect("r2 is in a color");
+    for (project, release, to) in [(own, "r1", "v1"), (color, "r2", "v2")] {
+        let ids: Vec<_> =
+            COPIED.iter().flat_map(|service| engine::containers_of(&project, service)).collect();
+        assert_eq!(ids.len(), 2, "{release} in {project}");
+        ids.iter().for_each(|id| drop(engine::docker(&["pause", id]).succeeded()));
+        eventually("it is told", Duration::from_secs(60), || {
+            let told = fronted.run(&["events"]).succeeded().printed.both();
+            let is_it = |line: &str| {
+                line.contains(&format!("{release} in ")) && line.contains(": no container of it")
+            };
+            told.lines().any(is_it).then_some(())
+        });
+        let load = fronted.load(50, 100);
+        load.wait_for(50);
+        let back = fronted.run(&["rollback", "--to", release]);
+        let records = load.stop();
+        back.succeeded().says(&[
+            &format!("{release} is stopped: starting it"),
+            &format!("all traffic is on {release}"),
+        ]);
+        records.assert_none_failed();
+        fronted.serves(to);
+        for id in ids {
+            assert_eq!(engine::inspect(&id, "{{.State.Status}}"), "running");
+        }
+    }
+}

@@ -50,4 +50,6 @@ mod restore;
 #[cfg(test)]
 mod static_apps;
 #[cfg(test)]
+mod sweep;
+#[cfg(test)]
 mod traps;

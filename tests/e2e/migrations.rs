@@ -30,6 +30,29 @@ fn a_migration_that_only_adds_is_tried_on_a_copy_and_leaves_the_way_back_open() 
 }
 
 #[test]
+fn a_url_that_compose_fills_in_is_led_to_the_copy() {
+    let site = Site::deployed();
+    let file = |name: &str| std::fs::read_to_string(site.fronted.shop.path().join(name)).unwrap();
+    let url = "postgres://shop:${POSTGRES_PASSWORD}@postgres:5432/shop";
+    // In an env file, from `.env` beside the compose file.
+    let plain = file("backend/.env");
+    let env: Vec<_> = plain.lines().filter(|line| !line.starts_with("DATABASE_URL")).collect();
+    let env = env.join("\n");
+    site.fronted.shop.write("backend/.env", &format!("{env}\nDATABASE_URL={url}\n"));
+    // In the compose file, with a sign that is written twice there.
+    let with = format!(
+        "    env_file: backend/.env\n    environment:\n      \
+         REPORTS_URL: {url}?application_name=shop$$1\n"
+    );
+    let compose = file("compose.yml").replace("    env_file: backend/.env\n", &with);
+    site.fronted.shop.write("compose.yml", &compose);
+    site.migration("20261123000000_cart", "ALTER TABLE orders ADD COLUMN cart text;");
+    let ran = site.fronted.deploy("good", &["--at-once"]).succeeded();
+    ran.says(&["20261123000000_cart: tried on a copy: only adds, r1 works with it. Applied"]);
+    assert!(site.has_column("cart") && site.beside().is_empty());
+}
+
+#[test]
 fn a_migration_that_takes_away_closes_the_way_back_and_says_so_first() {
     let site = Site::deployed();
     site.migration("20261126000000_region", "ALTER TABLE orders DROP COLUMN made_at;");

@@ -1,8 +1,10 @@
 //! `[apps.NAME.database]`: where the database is and how it is kept.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
+
+use cutover_model::paths::normal;
 
 use super::compose::{service, words};
 use super::{STATE, Surroundings, deadline, duration};
@@ -295,7 +297,7 @@ pub(super) fn refuse_twins(raw: &RawConfig, around: &Surroundings, sink: &mut Si
             Some(path) => (&path.place, path.value.within(&around.folder)),
             None => (&database.place, home.join(&app.name.value)),
         };
-        let folder = without_dots(&folder);
+        let folder = normal(&folder);
         if let Some((other, _)) = taken.iter().find(|(_, other)| *other == folder) {
             sink.wrong(
                 place,
@@ -306,21 +308,6 @@ pub(super) fn refuse_twins(raw: &RawConfig, around: &Surroundings, sink: &mut Si
         }
         taken.push((place, folder));
     }
-}
-
-/// The same path without `.` and `..`, as it is written: links are not followed.
-fn without_dots(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                plain.pop();
-            }
-            part => plain.push(part),
-        }
-    }
-    plain
 }
 
 /// Five fields that mean some moment; an error says why they do not.

@@ -14,6 +14,33 @@ pub struct Doctor {
     pub findings: Vec<Finding>,
     /// What could not be looked at, and why.
     pub not_looked: Vec<String>,
+    /// After `--fix`: what became of each thing that was asked for, by a second look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mended: Vec<Mended>,
+    /// Whether the mending goes on behind this answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
+}
+
+/// What became of one finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mended {
+    /// The finding's id.
+    pub id: String,
+    /// As the second look saw it.
+    pub is: After,
+}
+
+/// A finding after `--fix`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum After {
+    /// Looked for, and not there any more.
+    Gone,
+    /// Still there.
+    There,
+    /// What it was found in could not be looked at again: see `not_looked`.
+    NotKnown,
 }
 
 /// One thing that was found.

@@ -1,6 +1,6 @@
 //! `cutover doctor [--fix]`: leftovers and dangers, each with what to type.
 
-use crate::api::wire::{Doctor, Fix};
+use crate::api::wire::{After, Doctor, Fix};
 use crate::cli::exit::Exit;
 use crate::cli::failure::CliError;
 use crate::cli::output::Consent;
@@ -51,12 +51,12 @@ pub async fn run(session: &Session, args: Args) -> Result<Exit, CliError> {
     let fix = Fix { ids: fixable.iter().map(|f| f.id.clone()).collect() };
     let left: Doctor = client.post(&path, &fix).await?;
     session.out.value(&left);
-    let removed = fixable.iter().filter(|f| !left.findings.iter().any(|l| l.id == f.id)).count();
-    session.out.text(&format!("Mended {removed} of {}.", fixable.len()));
+    session.out.text(&show::mended(&found, &left));
     session.out.text(&show::doctor(&left));
     Ok(exit(&left))
 }
 
 fn exit(found: &Doctor) -> Exit {
-    if found.findings.is_empty() { Exit::Done } else { Exit::Failed }
+    let is_mended = found.mended.iter().all(|mended| mended.is == After::Gone);
+    if found.findings.is_empty() && is_mended { Exit::Done } else { Exit::Failed }
 }

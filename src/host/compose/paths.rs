@@ -5,28 +5,14 @@
 //! file is read here.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use cutover_model::paths::normal;
 use serde_json::Value;
 
 use super::color::{Coloring, SourceTree};
 use super::stack::{FileCopy, Required};
 use super::view::{Object, object, text};
-
-/// `a/b/../c` without asking the file system.
-pub(super) fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out
-}
 
 impl SourceTree {
     /// The same file or folder in the worktree, when git tracks it or something inside it.

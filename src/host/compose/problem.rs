@@ -1,7 +1,54 @@
-//! Why a compose file cannot run in two colors as it is.
+//! Why a call of compose gave nothing, and why a compose file cannot run in two colors as it is.
 //!
 //! Each says what is wrong, where, and what to write; all of them are found in one go. No value of
 //! a variable stands in any of them, only names.
+
+use crate::host::process::ProcessError;
+
+/// Why a compose call gave no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComposeError {
+    /// The command could not be run to its end.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Compose refused or failed.
+    #[error("{what} failed (exit {code}): {tail}")]
+    Failed {
+        /// What was asked.
+        what: String,
+        /// Its exit code.
+        code: i32,
+        /// The end of what it said.
+        tail: String,
+    },
+    /// The file is not valid, says compose.
+    #[error("{folder}: docker compose does not accept the compose file: {tail}")]
+    Invalid {
+        /// The operator's folder.
+        folder: String,
+        /// The end of what it said.
+        tail: String,
+    },
+    /// The plugin lacks an option that is needed.
+    #[error("docker compose is too old ({tail}); install a newer compose plugin")]
+    TooOld {
+        /// What it said.
+        tail: String,
+    },
+    /// It printed something else than the JSON it should.
+    #[error(
+        "docker compose config printed no JSON: {0}; is the compose plugin version 2 or newer?"
+    )]
+    NotJson(serde_json::Error),
+    /// The file cannot run in two colors as it is: every reason at once.
+    #[error("the compose file cannot run in two colors yet:\n{}", lines(.0))]
+    Problems(Vec<ComposeProblem>),
+}
+
+fn lines(problems: &[ComposeProblem]) -> String {
+    problems.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n")
+}
 
 /// A name as TOML has it as a key.
 fn bare(name: &str) -> String {

@@ -242,9 +242,11 @@ fn put_labels(body: &mut Object, ours: Vec<(String, Value)>) {
 pub(crate) fn environment_of(file: &Value) -> Vec<(String, String)> {
     let services = file.get("services").and_then(Value::as_object);
     let bodies = services.into_iter().flat_map(Object::values).filter_map(Value::as_object);
-    bodies
-        .flat_map(environment)
-        // Compose writes "$" as "$$" in what it prints.
-        .map(|(name, value)| (name.to_owned(), value.replace("$$", "$")))
-        .collect()
+    bodies.flat_map(variables).collect()
+}
+
+/// The variables that a body of compose's own prints has. It writes "$" as "$$".
+pub(super) fn variables(body: &Object) -> Vec<(String, String)> {
+    let named = environment(body).into_iter();
+    named.map(|(name, value)| (name.to_owned(), value.replace("$$", "$"))).collect()
 }

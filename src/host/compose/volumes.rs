@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cutover_model::ServiceName;
+use cutover_model::paths::normal;
 use serde_json::Value;
 
 use super::color::Coloring;
-use super::paths::normal;
 use super::problem::ComposeProblem;
 use super::stack::VolumeUse;
 use super::view::{Object, is_true, list, object, text};

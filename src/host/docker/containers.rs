@@ -136,6 +136,8 @@ pub struct Container {
     pub state: State,
     /// What its health check says.
     pub health: Health,
+    /// When its health check was last made, as Docker writes it; empty: never.
+    pub checked_at: String,
     /// What its health check printed last, escaped, when it is not healthy.
     pub health_output: Option<String>,
     /// The first process; `None` while it is not running.
@@ -208,10 +210,11 @@ impl Container {
         let host = answer.host_config.unwrap_or_default();
         let networks = answer.network_settings.and_then(|settings| settings.networks);
         let health = state.health.as_ref().and_then(|health| health.status);
-        let health_output = state.health.as_ref().and_then(|health| {
-            let last = health.log.as_ref()?.last()?;
-            Some(super::super::process::tail(last.output.as_deref()?, 2))
-        });
+        let last = state.health.as_ref().and_then(|health| health.log.as_ref()?.last());
+        let health_output =
+            last.and_then(|last| Some(super::super::process::tail(last.output.as_deref()?, 2)));
+        let failed = last.is_some_and(|last| last.exit_code != Some(0));
+        let checked_at = last.and_then(|last| last.start.clone()).unwrap_or_default();
         let volumes = answer.mounts.unwrap_or_default().into_iter();
         let volumes = volumes.filter_map(|mount| Some((mount.name?, mount.destination?)));
         Ok(Self {
@@ -220,7 +223,8 @@ impl Container {
             labels: config.labels.unwrap_or_default().into_iter().collect(),
             image: answer.image.unwrap_or_default(),
             state: state_of(state.status),
-            health: health_of(health),
+            health: health_of(health, failed),
+            checked_at,
             health_output,
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
             exit_code: state.exit_code.unwrap_or(0),
@@ -258,8 +262,11 @@ fn state_of(status: Option<ContainerStateStatusEnum>) -> State {
     }
 }
 
-fn health_of(status: Option<HealthStatusEnum>) -> Health {
+/// Docker calls a container unhealthy as soon as it is frozen, and after that until its check was
+/// made again. `failed`: whether the last check did.
+fn health_of(status: Option<HealthStatusEnum>, failed: bool) -> Health {
     match status {
+        Some(HealthStatusEnum::UNHEALTHY) if !failed => Health::Starting,
         Some(HealthStatusEnum::STARTING) => Health::Starting,
         Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
         Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,

@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cutover_model::ServiceName;
 use serde_json::Value;
 
 use super::{COMPOSE, FilesError, off_runtime, read_bounded};
-use crate::host::env::{plain_values, values};
+use crate::host::env::plain_values;
 
 /// What a release's file tells each service's containers, by key, as far as it needs no
 /// interpretation: its `environment`, and the plain lines of its env files.
@@ -20,40 +19,12 @@ use crate::host::env::{plain_values, values};
 pub async fn environments(
     folder: &Path,
 ) -> Result<BTreeMap<String, BTreeMap<String, String>>, FilesError> {
-    let mut told = told(folder, plain_values).await?;
+    let mut told = told(folder).await?;
     told.values_mut().for_each(|values| values.retain(|_, value| !value.contains('$')));
     Ok(told)
 }
 
-/// A variable of a service as its release's files tell it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variable {
-    /// Its name.
-    pub name: String,
-    /// Its value, quotes taken off.
-    pub value: String,
-    /// Whether the container gets just this: compose fills nothing in and unescapes nothing.
-    pub is_plain: bool,
-}
-
-/// The variables of one service of a release.
-///
-/// # Errors
-/// [`FilesError`] when a file cannot be read.
-pub async fn variables(folder: &Path, service: &ServiceName) -> Result<Vec<Variable>, FilesError> {
-    let mut told = told(folder, values).await?;
-    let known = told.remove(service.as_str()).unwrap_or_default();
-    let variable = |(name, value): (String, String)| {
-        let is_plain = !value.contains(['$', '\\']);
-        Variable { name, value, is_plain }
-    };
-    Ok(known.into_iter().map(variable).collect())
-}
-
-async fn told(
-    folder: &Path,
-    read: fn(&str) -> BTreeMap<String, String>,
-) -> Result<BTreeMap<String, BTreeMap<String, String>>, FilesError> {
+async fn told(folder: &Path) -> Result<BTreeMap<String, BTreeMap<String, String>>, FilesError> {
     let path = folder.join(COMPOSE);
     off_runtime(move || {
         let file: Value = serde_json::from_slice(&read_bounded(&path)?)
@@ -65,7 +36,7 @@ async fn told(
                 let path = entry["path"].as_str().or(entry.as_str()).unwrap_or_default();
                 if let Ok(bytes) = read_bounded(Path::new(path)) {
                     let text = String::from_utf8_lossy(&bytes);
-                    values.extend(read(&text));
+                    values.extend(plain_values(&text));
                 }
             }
             for (key, value) in body["environment"].as_object().into_iter().flatten() {

@@ -61,6 +61,16 @@ impl Starter<'_> {
 
     /// Waits until a service's containers run and are healthy, or a job's have ended well.
     pub(super) async fn await_up(&self, project: &str, start: &Start) -> Result<(), StackError> {
+        self.await_woken(project, start, &[]).await
+    }
+
+    /// The same where some were frozen: what their health checks said before that does not count.
+    pub(super) async fn await_woken(
+        &self,
+        project: &str,
+        start: &Start,
+        frozen: &[Container],
+    ) -> Result<(), StackError> {
         let began = Instant::now();
         let limit = if start.kind == Kind::Job { self.limits.job } else { self.limits.ready };
         loop {
@@ -69,6 +79,9 @@ impl Starter<'_> {
             for container in &containers {
                 match progress_of(container, start.kind, self.limits.restarts) {
                     Progress::Up => {}
+                    Progress::Failed(Fault::Unhealthy { .. }) if is_stale(container, frozen) => {
+                        pending = Some("its health check has not been made again yet".to_owned());
+                    }
                     Progress::Pending(why) => pending = Some(why),
                     Progress::Failed(fault) => {
                         return Err(self.fault(start, container, fault).await);
@@ -178,6 +191,11 @@ impl Starter<'_> {
     }
 }
 
+/// Whether the health check of a container was not made since it was frozen.
+fn is_stale(container: &Container, frozen: &[Container]) -> bool {
+    frozen.iter().any(|was| was.id == container.id && was.checked_at == container.checked_at)
+}
+
 enum Progress {
     Up,
     Pending(String),
@@ -223,6 +241,7 @@ mod tests {
             image: String::new(),
             state,
             health,
+            checked_at: "then".to_owned(),
             health_output: Some("curl: 7".to_owned()),
             pid: None,
             exit_code,
@@ -263,6 +282,15 @@ mod tests {
             look(State::Exited, Health::None, 0, 137),
             "ended with exit code 137: out of memory, the kernel ended it"
         );
+    }
+
+    #[test]
+    fn what_a_check_said_before_a_container_was_frozen_is_stale() {
+        let was = container(State::Paused, Health::Unhealthy, 0, 0);
+        let mut now = container(State::Running, Health::Unhealthy, 0, 0);
+        assert!(is_stale(&now, std::slice::from_ref(&was)) && !is_stale(&now, &[]));
+        now.checked_at = "now".to_owned();
+        assert!(!is_stale(&now, &[was]), "it was made again");
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Database {
                 found.push(Left::Closed { name: name.to_string() });
             } else if !live.allows {
                 let what = format!("\"{name}\" takes no connections, and Cutover did not close it");
-                found.push(danger("closed", what, sql("ALLOW_CONNECTIONS true")));
+                let key = format!("closed:{name}");
+                found.push(danger(&key, what, sql("ALLOW_CONNECTIONS true")));
             }
             if live.connection_limit == 0 {
                 let what = format!("\"{name}\" takes connections of superusers only (limit 0)");

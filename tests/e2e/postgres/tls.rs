@@ -51,16 +51,28 @@ impl Encrypted {
 
     /// Gives the server a certificate; it is used after a reload.
     fn sign(&self, names: &str, days: &str) {
-        let extensions = format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n");
+        self.certify(names, days, ("FALSE", "-CA ca.pem -CAkey ca.key -CAcreateserial"));
+    }
+
+    /// The same by nobody but itself: a certificate that may sign others, as openssl makes it.
+    fn sign_itself(&self, names: &str, days: &str) {
+        self.certify(names, days, ("TRUE", "-signkey server.key"));
+    }
+
+    fn certify(&self, names: &str, days: &str, (authority, signer): (&str, &str)) {
+        let extensions = format!("subjectAltName={names}\nbasicConstraints=CA:{authority}\n");
         std::fs::write(self.path("extensions"), extensions).expect("a file");
         self.openssl(
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=db \
              -keyout server.key -out server.csr",
         );
         self.openssl(&format!(
-            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
-             -extfile extensions -out server.crt"
+            "x509 -req -in server.csr {signer} -days {days} -extfile extensions -out server.crt"
         ));
+        self.install();
+    }
+
+    fn install(&self) {
         for file in ["server.crt", "server.key"] {
             let (from, to) = (self.path(file).display().to_string(), "/var/lib/postgresql/data");
             engine::docker(&["cp", &from, &format!("{}:{to}/{file}", self.pg.id)]).succeeded();
@@ -76,9 +88,12 @@ impl Encrypted {
     }
 
     fn reload(&self, ssl: &str) {
+        let read = || self.ask("SELECT current_setting('ssl') || pg_conf_load_time()");
+        let before = read();
         self.ask("SELECT pg_reload_conf()");
         eventually("the server has read its files again", Duration::from_secs(10), || {
-            (self.ask("SHOW ssl") == ssl).then_some(())
+            let now = read();
+            (now != before && now.starts_with(ssl)).then_some(())
         });
     }
 
@@ -149,6 +164,42 @@ async fn a_session_is_encrypted_and_the_server_is_proved_or_refused() {
     there.reload("off");
     for tls in [Tls::Require, there.full()] {
         refused(&there.in_compose(tls).await, &["no encrypted connection", "ssl = on"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_signed_itself_is_proved_by_that_very_certificate() {
+    let there = Encrypted::start();
+    there.sign_itself("DNS:postgres", "30");
+    there.reload("on");
+    let own = there.path("own.pem");
+    std::fs::copy(there.path("server.crt"), &own).expect("a copy");
+    for tls in [Tls::VerifyCa(own.clone()), Tls::VerifyFull(own.clone())] {
+        let server = there.in_compose(tls.clone()).await;
+        let session = server.connect(&name("shop"), operation(7)).await;
+        session.unwrap_or_else(|error| panic!("{tls:?}: {error}")).close().await;
+    }
+    // By its address: the certificate is the one, the name is not in it.
+    let by_host = there.by_host(Tls::VerifyFull(own.clone())).await;
+    refused(&by_host, &["for another name than", "verify-ca"]).await;
+    let by_host = there.by_host(Tls::VerifyCa(own.clone())).await;
+    by_host.connect(&name("shop"), operation(1)).await.expect("no name is asked for");
+    for tls in [Tls::VerifyCa(there.path("ca.pem")), there.full()] {
+        refused(&there.in_compose(tls).await, &["not signed by an authority of", "itself"]).await;
+    }
+
+    // Another one of the same name.
+    there.sign_itself("DNS:postgres", "30");
+    there.reload("on");
+    for tls in [Tls::VerifyCa(own.clone()), Tls::VerifyFull(own.clone())] {
+        refused(&there.in_compose(tls).await, &["not signed by an authority of", "own.pem"]).await;
+    }
+    // The very one, expired.
+    there.sign_itself("DNS:postgres", "-1");
+    there.reload("on");
+    std::fs::copy(there.path("server.crt"), &own).expect("a copy");
+    for tls in [Tls::VerifyCa(own.clone()), Tls::VerifyFull(own)] {
+        refused(&there.in_compose(tls).await, &["has expired"]).await;
     }
 }
 

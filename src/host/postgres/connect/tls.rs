@@ -9,13 +9,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -32,7 +34,7 @@ pub enum Tls {
     Disable,
     /// Encrypted; whoever answers is taken for the server.
     Require,
-    /// Encrypted; the certificate is signed by an authority of this file.
+    /// Encrypted; the certificate is signed by an authority of this file, or is one of them.
     VerifyCa(PathBuf),
     /// The same, and it names the host, or the service.
     VerifyFull(PathBuf),
@@ -83,15 +85,13 @@ impl Server {
     pub(super) fn encryption(&self) -> Result<Option<MakeRustlsConnect>, DbError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let wrong = |reason: String| DbError::NotTrusted { server: self.label(), reason };
-        let verifier: Arc<dyn ServerCertVerifier> = match &self.tls {
+        let proof = match &self.tls {
             Tls::Disable => return Ok(None),
-            Tls::Require => Arc::new(Chosen { roots: None, provider: provider.clone() }),
-            Tls::VerifyCa(ca) => {
-                let roots = Some(by_authorities(ca, &provider).map_err(wrong)?);
-                Arc::new(Chosen { roots, provider: provider.clone() })
-            }
-            Tls::VerifyFull(ca) => by_authorities(ca, &provider).map_err(wrong)?,
+            Tls::Require => Proof::Nothing,
+            Tls::VerifyCa(ca) => Proof::Authority(Authorities::of(ca, &provider).map_err(wrong)?),
+            Tls::VerifyFull(ca) => Proof::Name(Authorities::of(ca, &provider).map_err(wrong)?),
         };
+        let verifier = Arc::new(Chosen { proof, provider: provider.clone() });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(error.to_string()))?
@@ -127,7 +127,7 @@ impl Server {
         wrong(match (why, ca) {
             (CertificateError::UnknownIssuer, Some(ca)) => format!(
                 "its certificate is not signed by an authority of {ca}; `ca` has to name the \
-                 authority that signed it"
+                 authority that signed it, or the certificate itself where it signed itself"
             ),
             (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
                 "its certificate has expired; renew it there".to_owned()
@@ -164,33 +164,83 @@ fn handshake(error: &tokio_postgres::Error) -> Option<&Error> {
     None
 }
 
-/// Holds a certificate against the authorities of a file.
-fn by_authorities(
-    ca: &Path,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let at = |why: String| format!("{} (`ca`) cannot be used: {why}", ca.display());
-    let mut roots = RootCertStore::empty();
-    let found = CertificateDer::pem_file_iter(ca).map_err(|error| at(error.to_string()))?;
-    let found: Result<Vec<_>, _> = found.collect();
-    let found = found.map_err(|error| at(error.to_string()))?;
-    // A bundle of the system may hold an odd one, which is nobody's authority then.
-    let (_, odd) = roots.add_parsable_certificates(found);
-    if roots.is_empty() {
-        return Err(at(match odd {
-            0 => "it holds no certificate in PEM".to_owned(),
-            _ => "it holds no certificate that can be read as an authority's".to_owned(),
-        }));
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|error| at(error.to_string()))
+/// The certificates of a file.
+#[derive(Debug)]
+struct Authorities {
+    verifier: Arc<WebPkiServerVerifier>,
+    found: Vec<CertificateDer<'static>>,
 }
 
-/// Less than everything is proved, as the operator chose: the authority and no name, or nothing.
+impl Authorities {
+    fn of(ca: &Path, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let at = |why: String| format!("{} (`ca`) cannot be used: {why}", ca.display());
+        let mut roots = RootCertStore::empty();
+        let found = CertificateDer::pem_file_iter(ca).map_err(|error| at(error.to_string()))?;
+        let found: Result<Vec<_>, _> = found.collect();
+        let found = found.map_err(|error| at(error.to_string()))?;
+        // A bundle of the system may hold an odd one, which is nobody's authority then.
+        let (_, odd) = roots.add_parsable_certificates(found.iter().cloned());
+        if roots.is_empty() {
+            return Err(at(match odd {
+                0 => "it holds no certificate in PEM".to_owned(),
+                _ => "it holds no certificate that can be read as an authority's".to_owned(),
+            }));
+        }
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let verifier = verifier.build().map_err(|error| at(error.to_string()))?;
+        Ok(Self { verifier, found })
+    }
+
+    /// Whether a certificate is one of these, signed by itself: then there is nobody else to ask.
+    fn hold(&self, end: &CertificateDer<'_>) -> bool {
+        let is_own = |end| {
+            let parsed = webpki::EndEntityCert::try_from(end);
+            parsed.is_ok_and(|end| end.issuer() == end.subject())
+        };
+        self.found.iter().any(|known| known == end) && is_own(end)
+    }
+
+    /// Everything about a certificate: time, signatures, and the name last.
+    fn verify(
+        &self,
+        (end, between): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.verifier.verify_server_cert(end, between, name, ocsp, now) {
+            // What may sign others is refused as a server's own, behind a look at its time; libpq
+            // takes it where it was named.
+            Err(Error::InvalidCertificate(CertificateError::Other(why))) if is_authority(&why) => {
+                if !self.hold(end) {
+                    return Err(CertificateError::UnknownIssuer.into());
+                }
+                verify_server_name(&ParsedCertificate::try_from(end)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_authority(why: &OtherError) -> bool {
+    matches!(why.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// What the operator wants proved, and by whom.
+#[derive(Debug)]
+enum Proof {
+    Nothing,
+    Authority(Authorities),
+    /// The authority, and the name.
+    Name(Authorities),
+}
+
+/// Proves as much as the operator chose.
 #[derive(Debug)]
 struct Chosen {
-    roots: Option<Arc<WebPkiServerVerifier>>,
+    proof: Proof,
     provider: Arc<CryptoProvider>,
 }
 
@@ -203,8 +253,12 @@ impl ServerCertVerifier for Chosen {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
-        match roots.verify_server_cert(end, between, name, ocsp, now) {
+        let authorities = match &self.proof {
+            Proof::Nothing => return Ok(ServerCertVerified::assertion()),
+            Proof::Name(all) => return all.verify((end, between), name, ocsp, now),
+            Proof::Authority(authorities) => authorities,
+        };
+        match authorities.verify((end, between), name, ocsp, now) {
             // The name is looked at last: everything else is in order.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
