@@ -9,6 +9,7 @@
 
 mod ending;
 mod exchange;
+mod halting;
 mod handing;
 mod leftovers;
 mod opening;
@@ -263,7 +264,9 @@ impl App {
             None => Stop::Refused(strange.to_string()),
             Some(_) => Stop::Stuck(strange.to_string()),
         })?;
-        let is_before = restore::side(&plan, &seen)? == Side::Before;
+        let side = restore::side(&plan, &seen)?;
+        self.note_side(operation, &plan, side);
+        let is_before = side == Side::Before;
         if begun.is_some() && is_before {
             self.unfreeze(operation, &plan, &database).await;
             self.open_gate(operation).await;

@@ -121,6 +121,7 @@ impl App {
         let side = seen.map_err(Stop::from).and_then(|seen| Ok(restore::side(plan, &seen)?));
         match side {
             Ok(side) => {
+                self.note_side(operation, plan, side);
                 if side == Side::Before {
                     self.unfreeze(operation, plan, database).await;
                 }
@@ -225,8 +226,9 @@ impl App {
         self.drop_lost_points(newest, &database).await;
         for (operation, restore) in restores {
             let side = self.side_now(operation, &restore.plan, &database).await;
-            if side != Some(Side::After) {
-                self.open_gate(operation).await;
+            match side {
+                Some(Side::After) => self.renew_first_hold(&restore.plan),
+                Some(Side::Before) | None => self.open_gate(operation).await,
             }
             let waits = then == Resume::Wait || restore.halted.is_some();
             let is_stuck = restore.halted.is_some();
