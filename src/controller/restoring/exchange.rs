@@ -21,7 +21,7 @@ use super::super::gate::{self, HoldGuard, HoldLimits};
 use super::super::{App, now};
 use super::{Restoring, Stop};
 use crate::reconciler::ask_once;
-use crate::reconciler::database::{Counted, Database, Trouble};
+use crate::reconciler::database::{Counted, Database, Ready, Trouble};
 use crate::text;
 
 /// How much longer than `max_hold` the data plane's lease is.
@@ -84,10 +84,11 @@ impl App {
                     }
                 }
             }
-            // Nothing was exchanged: who is frozen goes on before anything else.
+            // Nothing was exchanged. Everybody needs the database, and only who is frozen needs
+            // Docker, which may not answer.
             Err(stop) => {
+                let opened = self.open_by(operation, database, &ready).await;
                 self.unfreeze(operation, plan, database).await;
-                let opened = self.open_again(operation).await;
                 Err(with_closed(stop, opened.err()))
             }
         };
@@ -113,6 +114,21 @@ impl App {
         self.say(Some(operation), LineLevel::Step, "3/4 exchange", text);
         self.say_checked(operation, checked);
         tracing::info!(%operation, "the names were exchanged");
+        Ok(())
+    }
+
+    /// Allows connections again after an exchange that was not begun: by the session that is open
+    /// for it, else by new ones.
+    async fn open_by(
+        self: &Arc<Self>,
+        operation: OperationId,
+        database: &Database,
+        ready: &Ready,
+    ) -> Result<(), Stop> {
+        if let Err(trouble) = database.recover_by(ready).await {
+            tracing::warn!(%operation, %trouble, "the database is opened by new sessions");
+            self.open_again(operation).await?;
+        }
         Ok(())
     }
 
