@@ -344,6 +344,9 @@ impl App {
             Stage::Verify => say("2/4 copy", database.verify(plan).await?),
             Stage::Stop => {
                 if let Some(project) = self.idle_project(plan) {
+                    if database.running(&project).await? > 0 {
+                        self.note_stacks(operation, (None, plan.from)).await?;
+                    }
                     let stopped = database.stop(&project).await?;
                     say("3/4 exchange", stopped);
                 }

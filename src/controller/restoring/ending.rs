@@ -93,7 +93,8 @@ impl App {
         let (why, ending) = match stop {
             Stop::Stopping => return self.task_over(operation),
             Stop::Asks { rows, why } => {
-                return self.halt(operation, Halt::Asks { rows, why }).await;
+                let a_minute = self.written_a_minute(operation).await;
+                return self.halt(operation, Halt::Asks { rows, why, a_minute }).await;
             }
             Stop::Stuck(why) => return self.halt(operation, Halt::Stuck { why }).await,
             Stop::Refused(why) => (why.clone(), Ending::Refused(why)),
@@ -148,6 +149,8 @@ impl App {
         if let Err(trouble) = database.sweep().await {
             tracing::warn!(%operation, %trouble, "half a dump may be left");
         }
-        Ok(database.drop_candidate(&plan).await?)
+        let dropped = database.drop_candidate(&plan).await?;
+        let stacks = self.stacks_back(operation, &database).await;
+        Ok(format!("{dropped} {stacks}").trim().to_owned())
     }
 }

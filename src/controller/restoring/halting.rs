@@ -49,6 +49,22 @@ impl App {
         self.note(&Actor::daemon(), vec![Fact::RestoreHalted { operation, halt }]);
     }
 
+    /// How fast a loss grows; 0 where that cannot be found out now.
+    pub(super) async fn written_a_minute(&self, operation: OperationId) -> u64 {
+        // Who opens the database waits for the end of this task, and users wait for that.
+        if self.may_be_closed(operation) {
+            return 0;
+        }
+        let rate = async { self.database(operation).await.ok()?.writes_a_minute().await.ok() };
+        let rate = tokio::time::timeout(LOOK, rate).await.ok().flatten();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rough figure, never below 0"
+        )]
+        rate.map_or(0, |rate| rate.ceil() as u64)
+    }
+
     async fn side_by_server(&self, operation: OperationId, plan: &RestorePlan) -> Option<Side> {
         let database = self.database(operation).await.ok()?;
         let side = restore::side(plan, &database.look(plan).await.ok()?).ok()?;
@@ -97,12 +113,19 @@ fn told(
     }
     let safe = if seen.may_be_closed { "" } else { safe };
     match halt {
-        Halt::Asks { rows, why } => format!(
-            "WAITS ({operation}). {how}. No request waits.\nwhy       {why}: {} rows would be lost \
-             now\nnext      cutover continue {operation} --max-loss {rows}\nor        cutover \
-             abort {operation}      {or}",
-            text::count(*rows)
-        ),
+        Halt::Asks { rows, why, a_minute } => {
+            let growing = match a_minute {
+                0 => String::new(),
+                rows => format!(", growing by about {} a minute", text::count(*rows)),
+            };
+            format!(
+                "WAITS ({operation}). {how}. No request waits.\nwhy       {why}: {} rows would be \
+                 lost now{growing}\nnext      cutover continue {operation} --max-loss {}\n\
+                 or        cutover abort {operation}      {or}",
+                text::count(*rows),
+                restore::enough(*rows, *a_minute)
+            )
+        }
         Halt::Stuck { why } => format!(
             "STUCK ({operation}){safe}. {how}. No request waits.\nwhy       {why}\nnext      \
              cutover continue {operation}    when that is mended: it looks, and goes on\nor        \

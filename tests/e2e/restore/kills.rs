@@ -94,6 +94,8 @@ fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
     let mut shop = Shop::with_a_bad_migration();
     let spoilt = shop.fingerprint("shop");
     let before = shop.databases();
+    // What v2 has without its traffic: at the first place nothing of it was stopped.
+    let mut standby = None;
     for place in BEFORE {
         shop.dies_in_a_restore(place);
         shop.fronted.cutover.serve_with(&["--wait"]);
@@ -102,6 +104,9 @@ fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
         assert_eq!(shop.at_rest_after(place), operation);
         assert_eq!(shop.fingerprint("shop"), spoilt, "{place}");
         assert_eq!(shop.databases(), before, "{place}: something is left");
+        let runs = shop.running_in("blue");
+        assert_eq!(runs, *standby.get_or_insert(runs), "{place}: v2 does not stand by any more");
+        assert!(runs > 0);
         // Traffic went back before anything else, and stays there: it loses nothing.
         shop.fronted.serves("v1");
     }
@@ -158,8 +163,19 @@ impl Shop {
     /// Freezes the containers of r1, or lets them go on.
     fn first_release(&self, what: &str) {
         for container in engine::containers(&format!("{}-green", self.fronted.shop.project)) {
-            engine::docker(&[what, &container]).succeeded();
+            let is_paused = || engine::inspect(&container, "{{.State.Paused}}") == "true";
+            // What serves again may have been let go on already.
+            if is_paused() != (what == "pause") {
+                engine::docker(&[what, &container]).succeeded();
+            }
         }
+    }
+
+    /// How many containers run in a color.
+    pub(super) fn running_in(&self, color: &str) -> usize {
+        let label =
+            format!("label=com.docker.compose.project={}-{color}", self.fronted.shop.project);
+        engine::docker(&["ps", "-q", "--filter", &label]).succeeded().stdout.lines().count()
     }
 
     /// Waits until no operation runs; the newest restore.

@@ -63,3 +63,17 @@ fn a_way_back_makes_no_copy_to_drop() {
     let said = told(OperationId(41), "r5", (&plan, &seen), &halt);
     assert!(!said.contains("copy"), "{said}");
 }
+
+#[test]
+fn the_command_that_is_shown_still_holds_when_it_is_typed_on_a_live_site() {
+    let plan = planned(Source::Point { release: ReleaseId(7) });
+    let seen = Seen { side: Some(Side::Before), may_be_closed: false };
+    let why = "10 were accepted".to_owned();
+    let said = |a_minute| {
+        let halt = Halt::Asks { rows: 1_318, why: why.clone(), a_minute };
+        told(OperationId(41), "r5", (&plan, &seen), &halt)
+    };
+    assert!(said(90).contains("1,318 rows would be lost now, growing by about 90 a minute"));
+    assert!(said(90).contains("continue o41 --max-loss 2300"), "{}", said(90));
+    assert!(said(0).contains("continue o41 --max-loss 1500"), "{}", said(0));
+}
