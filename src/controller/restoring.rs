@@ -84,6 +84,8 @@ pub(super) struct Restoring {
     frozen: Option<ReleaseId>,
     /// Operations after which connections are still to be allowed again.
     opening: BTreeSet<OperationId>,
+    /// Why they cannot be allowed, as long as that is so.
+    not_opened: Option<String>,
     /// Whose turn it is to allow them: never two at once for one operation.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Work on backups that ends because a restore was accepted.
