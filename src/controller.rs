@@ -176,6 +176,7 @@ pub struct App {
     live: Mutex<Live>,
     mailbox: mpsc::Sender<Message>,
     endpoints: Mutex<ByColor<Endpoints>>,
+    looks: endpoints::Looks,
     /// Whose turn it is to move singletons.
     singletons: tokio::sync::Mutex<()>,
     color_addresses: ByColor<Option<SocketAddr>>,

@@ -251,6 +251,16 @@ pub enum Fact {
         /// The stage.
         stage: Stage,
     },
+    /// A restore is about to start a release or to stop one, for its exchange: where it is given up,
+    /// that is reversed.
+    RestoreStacks {
+        /// The operation.
+        operation: OperationId,
+        /// The release that is started.
+        started: Option<ReleaseId>,
+        /// The release that is stopped.
+        stopped: Option<ReleaseId>,
+    },
     /// A restore waits for a person; traffic is on the safe color and no request waits.
     RestoreHalted {
         /// The operation.
@@ -365,6 +375,7 @@ impl Fact {
             Self::GateOpened => "gate_opened",
             Self::RestorePlanned { .. } => "restore_planned",
             Self::RestoreReached { .. } => "restore_reached",
+            Self::RestoreStacks { .. } => "restore_stacks",
             Self::RestoreHalted { .. } => "restore_halted",
             Self::RestoreResumed { .. } => "restore_resumed",
             Self::AsideKept { .. } => "aside_kept",
@@ -394,6 +405,7 @@ impl Fact {
             | Self::ReleaseRejected { operation, .. }
             | Self::RestorePlanned { operation, .. }
             | Self::RestoreReached { operation, .. }
+            | Self::RestoreStacks { operation, .. }
             | Self::RestoreHalted { operation, .. }
             | Self::RestoreResumed { operation, .. }
             | Self::AsideKept { operation, .. }

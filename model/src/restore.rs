@@ -11,7 +11,7 @@ mod watched;
 
 use std::fmt;
 
-pub use loss::{Certainty, Loss, TableLoss};
+pub use loss::{Certainty, Loss, TableLoss, enough};
 use serde::{Deserialize, Serialize};
 pub use watched::{Watch, Watched, watch};
 
@@ -155,6 +155,9 @@ pub enum Halt {
         rows: u64,
         /// Why it is asked again.
         why: String,
+        /// Rows that are written a minute, roughly; 0: none, or it is not known.
+        #[serde(default)]
+        a_minute: u64,
     },
     /// It cannot go on until something outside is mended.
     Stuck {
@@ -174,6 +177,20 @@ pub struct Restore {
     pub stage: Option<Stage>,
     /// Why it waits, if it does.
     pub halted: Option<Halt>,
+    /// The release that it started for the exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<ReleaseId>,
+    /// The release that it stopped for the exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<ReleaseId>,
+}
+
+impl Restore {
+    /// One that has begun nothing yet.
+    #[must_use]
+    pub fn new(plan: RestorePlan) -> Self {
+        Self { plan, stage: None, halted: None, started: None, stopped: None }
+    }
 }
 
 /// A database that a restore put aside.

@@ -146,6 +146,7 @@ fn notes(desk: &Desk, app: &App) -> Vec<String> {
     let mut notes = desk.troubles.notes();
     notes.extend(app.overdue().map(|overdue| overdue.to_string()));
     notes.extend(app.ended());
+    notes.extend(app.not_opened());
     let drift = app.drift();
     notes.extend(drift.running);
     for (release, services) in &drift.lost {

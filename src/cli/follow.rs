@@ -235,7 +235,8 @@ pub(super) fn end(session: &Session, operation: OperationId, ending: &Ending) ->
             Exit::Refused
         }
         Ending::GivenUp => {
-            session.out.text(&format!("{operation} was given up; it is as it was before."));
+            // What was put back is in its lines; what was not, too.
+            session.out.text(&format!("{operation} was given up. What runs now: cutover status"));
             Exit::Done
         }
         Ending::Overtaken => {

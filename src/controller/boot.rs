@@ -282,6 +282,7 @@ impl App {
             operators_project: OnceLock::new(),
             drift: Mutex::default(),
             ended: Mutex::default(),
+            looks: super::endpoints::Looks::default(),
             habits: Notify::new(),
             kept_rule: Mutex::new(None),
             stop: stop.clone(),

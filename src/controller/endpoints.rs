@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cutover_model::{
@@ -29,6 +30,31 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// The proven endpoints of one color, by service.
 pub type Endpoints = BTreeMap<ServiceName, Vec<Endpoint>>;
+
+/// The order in which Docker was asked, for each color: two look at once where an operation has
+/// started a container and its event comes, too.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    begun: AtomicU64,
+    newest: Mutex<ByColor<u64>>,
+}
+
+impl Looks {
+    /// A look begins; before Docker is asked.
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Uses what a look has found, unless a later one was used already: what it saw is older, and
+    /// would stay for [`LOOK`].
+    fn use_in_order(&self, color: Color, look: u64, used: impl FnOnce()) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if look > *newest.get(color) {
+            *newest.get_mut(color) = look;
+            used();
+        }
+    }
+}
 
 impl App {
     /// The proven endpoints, to be kept with the last good table.
@@ -92,14 +118,17 @@ impl App {
             self.note_ended(color, Vec::new());
             return;
         };
+        let look = self.looks.begin();
         match reconciler.endpoints(&stack, &project).await {
             // It is there, and goes on or is replaced in a moment.
             Ok(_) if self.is_frozen(color) => {}
             Ok(Looked { endpoints, ended }) => {
-                let is_empty = endpoints.is_empty();
-                self.note_ended(color, ended);
-                self.publish_endpoints(color, endpoints);
-                self.note_warmth(color, is_empty);
+                self.looks.use_in_order(color, look, || {
+                    let is_empty = endpoints.is_empty();
+                    self.note_ended(color, ended);
+                    self.publish_endpoints(color, endpoints);
+                    self.note_warmth(color, is_empty);
+                });
             }
             Err(why) => {
                 let app = &self.name;
@@ -316,4 +345,21 @@ pub(super) fn specs(endpoints: &[Endpoint]) -> Vec<EndpointSpec> {
         port: None,
     };
     endpoints.iter().map(spec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_earlier_never_replaces_what_was_seen_later() {
+        let (looks, mut seen) = (Looks::default(), Vec::new());
+        let (before, after) = (looks.begin(), looks.begin());
+        // The one that was begun later comes back first.
+        looks.use_in_order(Color::Blue, after, || seen.push("there"));
+        looks.use_in_order(Color::Blue, before, || seen.push("not there yet"));
+        assert_eq!(seen, ["there"]);
+        looks.use_in_order(Color::Green, before, || seen.push("green"));
+        assert_eq!(seen, ["there", "green"], "each color has an order of its own");
+    }
 }

@@ -9,6 +9,7 @@
 
 mod ending;
 mod exchange;
+mod halting;
 mod handing;
 mod leftovers;
 mod opening;
@@ -86,6 +87,8 @@ pub(super) struct Restoring {
     frozen: Option<ReleaseId>,
     /// Operations after which connections are still to be allowed again.
     opening: BTreeSet<OperationId>,
+    /// Why they cannot be allowed, as long as that is so.
+    not_opened: Option<String>,
     /// Whose turn it is to allow them: never two at once for one operation.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Work on backups that ends because a restore was accepted.
@@ -292,7 +295,9 @@ impl App {
             None => Stop::Refused(strange.to_string()),
             Some(_) => Stop::Stuck(strange.to_string()),
         })?;
-        let is_before = restore::side(&plan, &seen)? == Side::Before;
+        let side = restore::side(&plan, &seen)?;
+        self.note_side(operation, &plan, side);
+        let is_before = side == Side::Before;
         if begun.is_some() && is_before {
             self.unfreeze(operation, &plan, &database).await;
             self.open_gate(operation).await;
@@ -370,6 +375,9 @@ impl App {
             Stage::Verify => say("2/4 copy", database.verify(plan).await?),
             Stage::Stop => {
                 if let Some(project) = self.idle_project(plan) {
+                    if database.running(&project).await? > 0 {
+                        self.note_stacks(operation, (None, plan.from)).await?;
+                    }
                     let stopped = database.stop(&project).await?;
                     say("3/4 exchange", stopped);
                 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{NewFact, Replay, Snapshot, StoredFact};
 
 /// The kinds and versions that this program writes. A kind is added here when the model gets it.
-const KNOWN: [(&str, u32); 36] = [
+const KNOWN: [(&str, u32); 37] = [
     ("app_defined", 1),
     ("operation_started", 1),
     ("operation_ended", 1),
@@ -36,6 +36,7 @@ const KNOWN: [(&str, u32); 36] = [
     ("restore_planned", 1),
     ("restore_reached", 1),
     ("restore_halted", 1),
+    ("restore_stacks", 1),
     ("restore_resumed", 1),
     ("aside_kept", 1),
     ("aside_gone", 1),
@@ -56,12 +57,13 @@ const LIFTS: [Lift; 0] = [];
 /// The version of the snapshots that this program writes; raised, with a step in `STATE_LIFTS`,
 /// whenever the form of [`AppState`] changes. While all facts are there, older ones are passed
 /// over, because the facts say the same; once facts were pruned, an older one is lifted.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// The step at place n lifts a snapshot of version n + 1 to n + 2; never edited, only added to.
 /// 2: who served when a restore point was made, rollbacks set for later; a state without facts has
-/// none.
-const STATE_LIFTS: [StateLift; STATE_VERSION as usize - 1] = [Ok];
+/// none. 3: what a restore started and stopped for its exchange; one that was begun before has none
+/// of it on record.
+const STATE_LIFTS: [StateLift; STATE_VERSION as usize - 1] = [Ok, Ok];
 
 /// A change of an older snapshot's form; an error says in plain words what it lacks.
 pub type StateLift = fn(Value) -> Result<Value, String>;

@@ -66,7 +66,7 @@ impl Checked {
         let outcome = match answered {
             Answered::Pass => Outcome::Pass,
             Answered::Fail(why) => Outcome::Fail(why),
-            Answered::Unclear(why) => Outcome::Unclear(why),
+            Answered::Misfit(why) | Answered::Unclear(why) => Outcome::Unclear(why),
         };
         Self { name, outcome }
     }

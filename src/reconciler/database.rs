@@ -36,6 +36,7 @@ use crate::host::postgres::{
     claims, facts,
 };
 
+pub use asking::Said;
 pub use backing_up::Decoded;
 pub(super) use building::now;
 pub use exporting::{Export, ExportedRow};

@@ -67,6 +67,18 @@ impl Loss {
     }
 }
 
+/// What a person is asked to accept of a loss that goes on growing while they decide: with what ten
+/// minutes add, a tenth at least, rounded up to two digits. The very number of now would be too low
+/// by the time that it is counted again.
+#[must_use]
+pub fn enough(rows: u64, a_minute: u64) -> u64 {
+    let more = a_minute.saturating_mul(10).max(rows.div_ceil(10));
+    let most = rows.saturating_add(more);
+    let digits = most.checked_ilog10().unwrap_or(0);
+    let step = 10_u64.pow(digits.saturating_sub(1));
+    most.div_ceil(step).saturating_mul(step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

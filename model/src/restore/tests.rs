@@ -165,7 +165,7 @@ fn old_points_go_but_for_one_that_is_in_use() {
     assert_eq!(state.old_points(3), [ReleaseId(1), ReleaseId(2)]);
     assert!(state.old_points(5).is_empty());
     let plan = plan(Source::Point { release: ReleaseId(1) });
-    state.restores.insert(OperationId(9), Restore { plan, stage: None, halted: None });
+    state.restores.insert(OperationId(9), Restore::new(plan));
     assert_eq!(state.old_points(3), [ReleaseId(2)]);
 }
 
@@ -318,4 +318,14 @@ fn data_that_never_had_a_migration_does_not_bring_it_back() {
         seen.push(applied(&record(50, fact), 2));
     }
     assert_eq!(seen, [crate::Applied::Yes, crate::Applied::Yes, undone]);
+}
+
+#[test]
+fn what_is_asked_for_has_room_for_ten_minutes_and_a_tenth_at_least() {
+    for ((rows, a_minute), most) in
+        [((0, 0), 0), ((1, 0), 2), ((1_312, 5), 1_500), ((1_312, 500), 6_400), ((99, 0), 110)]
+    {
+        assert_eq!(enough(rows, a_minute), most, "{rows}, {a_minute} a minute");
+    }
+    assert_eq!(enough(u64::MAX, 1), u64::MAX);
 }

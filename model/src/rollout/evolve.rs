@@ -79,13 +79,9 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         Fact::RolloutStarted { release, salt, steps } => {
             standing(state, kind, *release)?;
             state.salt = *salt;
-            state.rollout = Some(Rollout {
-                release: *release,
-                steps: steps.clone(),
-                salt: *salt,
-                started_at: happened.at,
-                weight_since: happened.at,
-            });
+            let (release, salt, steps, at) = (*release, *salt, steps.clone(), happened.at);
+            let rollout = Rollout { release, steps, salt, started_at: at, weight_since: at };
+            state.rollout = Some(rollout);
         }
         Fact::RolloutEnded { .. } => state.rollout = None,
         Fact::SplitChanged { number, before, after, operation } => {
@@ -100,6 +96,7 @@ pub fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Illegal> 
         Fact::GateOpened => state.maintenance = None,
         Fact::RestorePlanned { .. }
         | Fact::RestoreReached { .. }
+        | Fact::RestoreStacks { .. }
         | Fact::RestoreHalted { .. }
         | Fact::RestoreResumed { .. }
         | Fact::AsideKept { .. }

@@ -110,18 +110,13 @@ pub(in crate::cli) fn said(fact: &Fact) -> String {
             format!("new connections on {} come through the proxy", ports.join(", "))
         }
         Fact::PortsGiven => "ports given back".to_owned(),
-        Fact::GateClosed { maintenance } if maintenance.allow.is_empty() => {
-            "maintenance: clients are sent away with 503".to_owned()
-        }
-        Fact::GateClosed { maintenance } => {
-            let served = maintenance.allow.join(", ");
-            format!("maintenance: clients are sent away with 503, but for {served}")
-        }
+        Fact::GateClosed { maintenance } => sent_away(&maintenance.allow),
         Fact::GateOpened => "maintenance is over: clients are served".to_owned(),
         Fact::RollbackSet { .. } | Fact::RollbackUnset { .. } => later(fact),
         Fact::Noted { text, .. } => format!("note: {text}"),
         Fact::RestorePlanned { .. }
         | Fact::RestoreReached { .. }
+        | Fact::RestoreStacks { .. }
         | Fact::RestoreHalted { .. }
         | Fact::RestoreResumed { .. }
         | Fact::AsideKept { .. }
@@ -133,6 +128,14 @@ pub(in crate::cli) fn said(fact: &Fact) -> String {
         | Fact::MigrationBegun { .. }
         | Fact::MigrationDone { .. }
         | Fact::MigrationUndone { .. } => migrated(fact),
+    }
+}
+
+fn sent_away(allow: &[String]) -> String {
+    let text = "maintenance: clients are sent away with 503";
+    match allow {
+        [] => text.to_owned(),
+        served => format!("{text}, but for {}", served.join(", ")),
     }
 }
 
@@ -178,8 +181,15 @@ fn restored(fact: &Fact) -> String {
             plan.source, plan.database, plan.max_loss
         ),
         Fact::RestoreReached { stage, .. } => format!("{}: begins", stage.label()),
+        Fact::RestoreStacks { started, stopped, .. } => {
+            let both = [(started, "started"), (stopped, "stopped")];
+            let said = both.iter().filter_map(|(release, does)| {
+                release.map(|release| format!("{release} is {does} for the exchange"))
+            });
+            said.collect::<Vec<_>>().join("; ")
+        }
         Fact::RestoreHalted { halt, .. } => match halt {
-            Halt::Asks { rows, why } => format!("waits: {rows} rows would be lost: {why}"),
+            Halt::Asks { rows, why, .. } => format!("waits: {rows} rows would be lost: {why}"),
             Halt::Stuck { why } => format!("STUCK: {why}"),
             Halt::Waits => "waits for a person: the daemon was started so".to_owned(),
         },

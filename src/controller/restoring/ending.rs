@@ -93,9 +93,10 @@ impl App {
         let (why, ending) = match stop {
             Stop::Stopping => return self.task_over(operation),
             Stop::Asks { rows, why } => {
-                return self.halt(operation, Halt::Asks { rows, why });
+                let a_minute = self.written_a_minute(operation).await;
+                return self.halt(operation, Halt::Asks { rows, why, a_minute }).await;
             }
-            Stop::Stuck(why) => return self.halt(operation, Halt::Stuck { why }),
+            Stop::Stuck(why) => return self.halt(operation, Halt::Stuck { why }).await,
             Stop::Refused(why) => (why.clone(), Ending::Refused(why)),
             Stop::Failed(why) => (why.clone(), Ending::Failed(why)),
             Stop::GivenUp => ("it was given up".to_owned(), Ending::GivenUp),
@@ -115,9 +116,9 @@ impl App {
             }
             Err(Stop::Stuck(more) | Stop::Failed(more) | Stop::Refused(more)) => {
                 let why = format!("{why}; and it cannot be put back: {more}");
-                self.halt(operation, Halt::Stuck { why });
+                self.halt(operation, Halt::Stuck { why }).await;
             }
-            Err(_) => self.halt(operation, Halt::Stuck { why }),
+            Err(_) => self.halt(operation, Halt::Stuck { why }).await,
         }
     }
 
@@ -130,7 +131,9 @@ impl App {
         };
         let database = self.open_again(operation).await?;
         let seen = database.look(&plan).await?;
-        match restore::side(&plan, &seen)? {
+        let side = restore::side(&plan, &seen)?;
+        self.note_side(operation, &plan, side);
+        match side {
             Side::Before => self.unfreeze(operation, &plan, &database).await,
             Side::After => {
                 let most = Duration::from_millis(plan.max_hold_ms);
@@ -146,38 +149,8 @@ impl App {
         if let Err(trouble) = database.sweep().await {
             tracing::warn!(%operation, %trouble, "half a dump may be left");
         }
-        Ok(database.drop_candidate(&plan).await?)
-    }
-
-    /// It waits for a person; no request waits.
-    fn halt(&self, operation: OperationId, halt: Halt) {
-        let state = self.state();
-        let serves = state.serving().map_or("nothing".to_owned(), |r| r.to_string());
-        let (safe, how) = match self.may_be_closed(operation) {
-            true => ("", "cannot reach its database until that is open again"),
-            false if state.asides.contains_key(&operation) => (", safe", "serves"),
-            false => (", safe", "serves with today's data, as before"),
-        };
-        let or = match state.asides.contains_key(&operation) {
-            true => "exchanges the names back; what was written since is kept",
-            false => "drops the copy, keeps the dump",
-        };
-        let text = match &halt {
-            Halt::Asks { rows, why } => format!(
-                "WAITS ({operation}). {serves} {how}. No request waits.\nwhy       {why}: {} rows \
-                 would be lost now\nnext      cutover continue {operation} --max-loss {rows}\n\
-                 or        cutover abort {operation}      {or}",
-                text::count(*rows)
-            ),
-            Halt::Stuck { why } => format!(
-                "STUCK ({operation}){safe}. {serves} {how}. No request waits.\nwhy       {why}\n\
-                 next      cutover continue {operation}    when that is mended: it looks, and goes \
-                 on\nor        cutover abort {operation}       {or}"
-            ),
-            Halt::Waits => format!("{operation} waits for a person"),
-        };
-        self.say(Some(operation), LineLevel::Error, "", text);
-        self.task_over(operation);
-        self.note(&Actor::daemon(), vec![Fact::RestoreHalted { operation, halt }]);
+        let dropped = database.drop_candidate(&plan).await?;
+        let stacks = self.stacks_back(operation, &database).await;
+        Ok(format!("{dropped} {stacks}").trim().to_owned())
     }
 }

@@ -21,7 +21,7 @@ use super::super::gate::{self, HoldGuard, HoldLimits};
 use super::super::{App, now};
 use super::{Restoring, Stop};
 use crate::reconciler::ask_once;
-use crate::reconciler::database::{Counted, Database, Trouble};
+use crate::reconciler::database::{Counted, Database, Ready, Trouble};
 use crate::text;
 
 /// How much longer than `max_hold` the data plane's lease is.
@@ -84,10 +84,11 @@ impl App {
                     }
                 }
             }
-            // Nothing was exchanged: who is frozen goes on before anything else.
+            // Nothing was exchanged. Everybody needs the database, and only who is frozen needs
+            // Docker, which may not answer.
             Err(stop) => {
+                let opened = self.open_by(operation, database, &ready).await;
                 self.unfreeze(operation, plan, database).await;
-                let opened = self.open_again(operation).await;
                 Err(with_closed(stop, opened.err()))
             }
         };
@@ -113,6 +114,21 @@ impl App {
         self.say(Some(operation), LineLevel::Step, "3/4 exchange", text);
         self.say_checked(operation, checked);
         tracing::info!(%operation, "the names were exchanged");
+        Ok(())
+    }
+
+    /// Allows connections again after an exchange that was not begun: by the session that is open
+    /// for it, else by new ones.
+    async fn open_by(
+        self: &Arc<Self>,
+        operation: OperationId,
+        database: &Database,
+        ready: &Ready,
+    ) -> Result<(), Stop> {
+        if let Err(trouble) = database.recover_by(ready).await {
+            tracing::warn!(%operation, %trouble, "the database is opened by new sessions");
+            self.open_again(operation).await?;
+        }
         Ok(())
     }
 
@@ -170,6 +186,7 @@ impl App {
         let database = database.map_err(|more| stuck(more.to_string()))?;
         let seen = database.look(plan).await.map_err(Stop::from);
         match seen.and_then(|seen| Ok(restore::side(plan, &seen)?)) {
+            // The caller records it, with the count.
             Ok(Side::After) => Ok(()),
             Ok(Side::Before) => {
                 self.unfreeze(operation, plan, &database).await;
@@ -217,16 +234,19 @@ impl App {
         }
     }
 
+    /// Records that the names are exchanged, and what is put aside; recorded again, only the count
+    /// is another.
     fn exchanged(&self, operation: OperationId, plan: &RestorePlan, rows: u64) {
+        let known = self.state().asides.get(&operation).cloned();
         let aside = Aside {
             name: plan.aside.clone(),
             database: plan.database.clone(),
             oid: plan.live,
-            since: now(),
+            since: known.as_ref().map_or_else(now, |known| known.since),
             rows,
             served: plan.from,
             serves: plan.to,
-            watched: None,
+            watched: known.and_then(|known| known.watched),
         };
         let kept = Fact::AsideKept { operation, aside: Box::new(aside) };
         self.note(&Actor::daemon(), vec![kept]);
@@ -312,6 +332,19 @@ impl App {
         back.map_err(|trouble| trouble.to_string())
     }
 
+    /// What is seen of the exchange is recorded before anything else: whatever is said, undone or
+    /// repeated from now on depends on it. How many rows it put aside is counted later.
+    pub(super) fn note_side(&self, operation: OperationId, plan: &RestorePlan, side: Side) {
+        let is_known = self.state().asides.contains_key(&operation);
+        match side {
+            Side::After if !is_known => self.exchanged(operation, plan, plan.max_loss),
+            Side::Before if is_known => {
+                self.note(&Actor::daemon(), vec![Fact::AsideGone { operation }]);
+            }
+            Side::Before | Side::After => {}
+        }
+    }
+
     /// After a crash behind the exchange: probe, let go, and only then count what it cost.
     pub(super) async fn open_after(
         self: &Arc<Self>,
@@ -321,33 +354,38 @@ impl App {
     ) -> Result<(), Stop> {
         self.note_open(operation).await;
         let most = Duration::from_millis(plan.max_hold_ms);
-        let hold = self.take_hold().filter(HoldGuard::is_held);
+        // Its lease is as old as this process, which had PostgreSQL to wait for.
+        let hold = self.take_hold().filter(|hold| hold.renew(most + LEASE_GRACE).is_ok());
         let opened = self.open_on(operation, plan, most).await;
-        let checked = match opened {
-            Ok(checked) => checked,
-            Err(why) => {
-                // Only where nobody was served on the restored data yet.
-                let Some(hold) = hold.filter(HoldGuard::is_held) else {
-                    return Err(Stop::Stuck(why));
-                };
-                let back = self.exchange_back(operation, plan, database, (None, Some(&hold))).await;
-                hold.release().await;
-                return Err(match back {
-                    Ok(()) => Stop::Failed(why),
-                    Err(more) => Stop::Stuck(format!("{why}; and {more}")),
-                });
+        let is_held = hold.as_ref().is_some_and(HoldGuard::is_held);
+        let opened = match opened {
+            // Only where nobody was served on the restored data yet.
+            Err(why) if is_held => {
+                let with = (None, hold.as_ref());
+                match self.exchange_back(operation, plan, database, with).await {
+                    Ok(()) => Err(Stop::Failed(why)),
+                    Err(more) => Err(Stop::Stuck(format!("{why}; and {more}"))),
+                }
             }
+            opened => opened.map_err(Stop::Stuck),
         };
         if let Some(hold) = hold {
             hold.release().await;
         }
-        self.say_checked(operation, checked);
-        if !self.state().asides.contains_key(&operation) {
-            // What is written by now counts as a difference, too; no more was lost than accepted.
-            let rows = database.loss(plan).await.map_or(plan.max_loss, |loss| loss.rows());
-            self.exchanged(operation, plan, rows.min(plan.max_loss));
-        }
+        self.say_checked(operation, opened?);
+        self.count_exchanged(operation, plan, database).await;
         Ok(())
+    }
+
+    /// How many rows were put aside, where a crash came before that was recorded.
+    async fn count_exchanged(&self, operation: OperationId, plan: &RestorePlan, on: &Database) {
+        let known = self.state().asides.get(&operation).map(|aside| aside.rows);
+        if known.is_some_and(|rows| rows >= plan.max_loss)
+            && let Ok(loss) = on.loss(plan).await
+        {
+            // What is written by now counts as a difference, too; no more was lost than accepted.
+            self.exchanged(operation, plan, loss.rows().min(plan.max_loss));
+        }
     }
 
     /// A cut-back may have come in between: data are exchanged only for who shall serve on them.
@@ -369,6 +407,16 @@ impl App {
         let held = first_hold(&self.name, &self.live().state);
         if let Some(Gate { change: GateChange::Hold(hold), .. }) = held {
             self.restoring().held = Some(self.held_since_start(hold.id, hold.streams));
+        }
+    }
+
+    /// Requests that wait since the start wait on: what they wait for is known by now, and goes on.
+    pub(super) fn renew_first_hold(&self, plan: &RestorePlan) {
+        let most = Duration::from_millis(plan.max_hold_ms);
+        if let Some(hold) = &self.restoring().held
+            && hold.renew(most + LEASE_GRACE).is_err()
+        {
+            tracing::warn!("requests flow before the restored data was probed");
         }
     }
 

@@ -17,6 +17,16 @@ use super::super::App;
 use super::Stop;
 use crate::journal::weights::Entry;
 use crate::reconciler::Work;
+use crate::reconciler::database::Database;
+
+/// Whether it is on record that a release is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Where it has to be started, that is recorded first.
+    NotYet,
+    /// It only comes back.
+    Already,
+}
 
 impl App {
     /// Starts the release that shall serve, where it does not run; it gets no request yet.
@@ -25,7 +35,72 @@ impl App {
         operation: OperationId,
         restore: &RestorePlan,
     ) -> Result<(), Stop> {
-        let release = restore.to;
+        let before = "it is started before any request waits";
+        self.start_idle(operation, restore.to, (before, Known::NotYet)).await
+    }
+
+    /// Records that a release is about to be started or stopped for the exchange.
+    pub(super) async fn note_stacks(
+        &self,
+        operation: OperationId,
+        (started, stopped): (Option<ReleaseId>, Option<ReleaseId>),
+    ) -> Result<(), Stop> {
+        let fact = Fact::RestoreStacks { operation, started, stopped };
+        let recorded = self.record(Actor::daemon(), vec![fact]).await;
+        recorded.map_err(|failure| Stop::Stuck(failure.to_string()))
+    }
+
+    /// Stops again what was started for an exchange that does not stand, and starts what was
+    /// stopped; in words, also what of it cannot be done.
+    pub(super) async fn stacks_back(
+        self: &Arc<Self>,
+        operation: OperationId,
+        database: &Database,
+    ) -> String {
+        let state = self.state();
+        let Some(restore) = state.restores.get(&operation) else { return String::new() };
+        let idle = |release: &ReleaseId| {
+            let standing = state.standing(*release)?;
+            let color = standing.release.color;
+            let is_idle = *state.colors.get(color) == Some(*release)
+                && state.split.share(color) == Weight::ZERO;
+            is_idle.then(|| standing.release.project.clone())
+        };
+        let mut said = Vec::new();
+        if let Some(release) = restore.started
+            && let Some(project) = idle(&release)
+        {
+            said.push(match database.stop(&project).await {
+                Ok(_) => format!("{release}, which was started for it, is stopped again."),
+                Err(trouble) => format!(
+                    "{release}, which was started for it, still runs: {trouble}. To stop it: \
+                     docker compose -p {project} stop"
+                ),
+            });
+        }
+        if let Some(release) = restore.stopped
+            && idle(&release).is_some()
+        {
+            let why = "it was stopped for the exchange and is started again";
+            let started = self.start_idle(operation, release, (why, Known::Already)).await;
+            said.push(match started {
+                Ok(()) => format!("{release}, which was stopped for it, runs again."),
+                Err(stop) => format!(
+                    "{release}, which was stopped for it, is not running: {stop}. A rollback to \
+                     it starts it"
+                ),
+            });
+        }
+        said.join(" ")
+    }
+
+    /// Starts a release without traffic, where it does not run.
+    async fn start_idle(
+        self: &Arc<Self>,
+        operation: OperationId,
+        release: ReleaseId,
+        (why, known): (&str, Known),
+    ) -> Result<(), Stop> {
         let state = self.state();
         let Some(standing) = state.standing(release) else { return Ok(()) };
         let color = standing.release.color;
@@ -47,7 +122,10 @@ impl App {
         if actions.is_empty() {
             return Ok(());
         }
-        let text = format!("{release} is stopped: it is started before any request waits");
+        if known == Known::NotYet {
+            self.note_stacks(operation, (Some(release), None)).await?;
+        }
+        let text = format!("{release} is stopped: {why}");
         self.say(Some(operation), LineLevel::Step, "3/4 exchange", text);
         let driven = self.drive(operation, reconciler, &stack, &actions, &mut work).await;
         driven.map(|_| ()).map_err(|stopped| Stop::Stuck(stopped.to_string()))

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cutover_model::restore::{self, Restore, Side};
 use cutover_model::{
@@ -27,7 +27,50 @@ const FIRST: Duration = Duration::from_millis(250);
 /// The longest pause between two tries: users are without their database meanwhile.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// How long opening may fail before that is an event: PostgreSQL that starts is none.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was told of a database that does not open.
+#[derive(Debug, Default)]
+struct Told {
+    since: Option<Instant>,
+    said: Option<String>,
+}
+
+impl Told {
+    /// Whether this failure is to be said now: each reason once, and at once where trying again
+    /// changes nothing.
+    fn is_due(&mut self, stop: &Stop, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_lasting = matches!(stop, Stop::Refused(_)) || now - since >= PATIENCE;
+        let why = stop.to_string();
+        let is_due = is_lasting && self.said.as_ref() != Some(&why);
+        if is_due {
+            self.said = Some(why);
+        }
+        is_due
+    }
+
+    fn is_said(&self) -> bool {
+        self.said.is_some()
+    }
+}
+
+fn not_opened(stop: &Stop) -> String {
+    format!(
+        "the database may be closed for connections by an operation that was cut off, and cannot \
+         be opened: {stop}. That is tried until it succeeds; cutover doctor says whether it is \
+         closed"
+    )
+}
+
 impl App {
+    /// Why the database cannot be opened that an operation may have closed.
+    #[must_use]
+    pub fn not_opened(&self) -> Option<String> {
+        self.restoring().not_opened.clone()
+    }
+
     /// The hands on the database, with everything open that this or an earlier operation closed.
     pub(super) async fn open_once(&self, operation: OperationId) -> Result<Database, Stop> {
         let database = self.database(operation).await?;
@@ -85,20 +128,38 @@ impl App {
 
     /// Tries until it succeeds; `None`: the daemon stops, and the next start goes on with it.
     async fn until_open(self: &Arc<Self>, operation: OperationId) -> Option<Database> {
-        let (mut pause, mut said) = (FIRST, String::new());
+        let mut pause = FIRST;
+        let mut told = Told::default();
         loop {
-            self.settings().database.as_ref()?;
+            if self.settings().database.is_none() {
+                self.restoring().not_opened = None;
+                return None;
+            }
             {
                 let _turn = self.database_turn().await;
                 // A task that works on the database opens by itself, and closes on purpose.
                 if self.restoring().running.is_none() {
                     match self.open_once(operation).await {
-                        Ok(database) => return Some(database),
-                        Err(stop) if stop.to_string() != said => {
-                            said = stop.to_string();
-                            tracing::warn!(%operation, %stop, "the database is not open yet");
+                        Ok(database) => {
+                            self.restoring().not_opened = None;
+                            if told.is_said() && !self.may_be_closed(operation) {
+                                let text = "connections to the database are allowed";
+                                self.say(
+                                    Some(operation),
+                                    LineLevel::Note,
+                                    "database",
+                                    text.to_owned(),
+                                );
+                            }
+                            return Some(database);
                         }
-                        Err(_) => {}
+                        Err(stop) => {
+                            let text = not_opened(&stop);
+                            self.restoring().not_opened = Some(text.clone());
+                            if told.is_due(&stop, Instant::now()) {
+                                self.say(Some(operation), LineLevel::Error, "database", text);
+                            }
+                        }
                     }
                 }
             }
@@ -121,6 +182,7 @@ impl App {
         let side = seen.map_err(Stop::from).and_then(|seen| Ok(restore::side(plan, &seen)?));
         match side {
             Ok(side) => {
+                self.note_side(operation, plan, side);
                 if side == Side::Before {
                     self.unfreeze(operation, plan, database).await;
                 }
@@ -225,8 +287,9 @@ impl App {
         self.drop_lost_points(newest, &database).await;
         for (operation, restore) in restores {
             let side = self.side_now(operation, &restore.plan, &database).await;
-            if side != Some(Side::After) {
-                self.open_gate(operation).await;
+            match side {
+                Some(Side::After) => self.renew_first_hold(&restore.plan),
+                Some(Side::Before) | None => self.open_gate(operation).await,
             }
             let waits = then == Resume::Wait || restore.halted.is_some();
             let is_stuck = restore.halted.is_some();
@@ -314,4 +377,26 @@ fn unfinished(state: &AppState) -> impl Iterator<Item = OperationId> {
     };
     let found = state.operations.iter().filter(move |(_, known)| is_unfinished(known));
     found.map(|(operation, _)| *operation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_the_database_closed_is_told_once_and_at_once_where_waiting_helps_nobody() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        let away = Stop::Stuck("nobody listens".to_owned());
+        assert!(!told.is_due(&away, begun), "it may be starting");
+        assert!(told.is_due(&away, begun + PATIENCE));
+        assert!(!told.is_due(&away, begun + PATIENCE * 2), "said already");
+        let refused = Stop::Refused("the password is wrong".to_owned());
+        assert!(told.is_due(&refused, begun + PATIENCE * 2), "another reason");
+        assert!(Told::default().is_due(&refused, begun));
+        let text = not_opened(&refused);
+        assert!(
+            text.contains("the password is wrong") && text.contains("cutover doctor"),
+            "{text}"
+        );
+    }
 }

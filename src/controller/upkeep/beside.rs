@@ -58,9 +58,14 @@ impl App {
             let said = database.restore_beside(&backup, name).await?;
             self.step(operation, "restore", said);
             match database.ask_beside(name).await {
-                Ok(passed) if passed.is_empty() => {}
-                Ok(passed) => {
-                    self.step(operation, "integrity", format!("{}: pass", passed.join(", ")));
+                Ok(said) if said.passed.is_empty() => {
+                    for note in said.notes {
+                        self.say(Some(operation), LineLevel::Note, "integrity", note);
+                    }
+                }
+                Ok(said) => {
+                    let text = said.below(format!("{}: pass", said.passed.join(", ")));
+                    self.step(operation, "integrity", text);
                 }
                 // It is there to be looked into.
                 Err(why) => {
@@ -91,12 +96,13 @@ impl App {
         self.step(operation, "restore", said);
         // That it does not hold is what a drill is for: nothing was refused.
         let asked = database.ask_beside(&name).await;
-        let passed = asked.map_err(|trouble| Stop::Failed(trouble.to_string()))?;
-        let passed = match passed.len() {
+        let said = asked.map_err(|trouble| Stop::Failed(trouble.to_string()))?;
+        let passed = match said.passed.len() {
+            0 if !said.notes.is_empty() => "no integrity query says anything".to_owned(),
             0 => "no integrity queries are configured".to_owned(),
             count => format!("{}: pass", text::number_of(count, "integrity query")),
         };
-        self.step(operation, "integrity", passed.replace("querys", "queries"));
+        self.step(operation, "integrity", said.below(passed.replace("querys", "queries")));
         crash::point("drill.checked");
         database.drop_beside(&name).await?;
         crash::point("drill.dropped");

@@ -16,6 +16,19 @@ use crate::host::process::{self, Spec, tail};
 /// How much of what it says about errors is kept.
 const KEEP: u64 = 16 * 1024;
 
+/// How long it may take to say its version.
+const ASKED: Duration = Duration::from_secs(10);
+
+/// Why `age` cannot be run on this host; `None`: it can.
+pub async fn missing() -> Option<String> {
+    missing_as("age").await
+}
+
+async fn missing_as(program: &str) -> Option<String> {
+    let asked = process::run(Spec::new(program, ASKED).args(["--version"])).await;
+    asked.err().map(|error| error.to_string())
+}
+
 /// Replaces a file by its encrypted form.
 ///
 /// # Errors
@@ -83,5 +96,17 @@ impl Decrypting {
         }
         let said = self.said.await.unwrap_or_default();
         Err(format!("age cannot decrypt it: {}", tail(&said, 2)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_is_missing_is_known_before_it_is_needed() {
+        assert_eq!(missing_as("true").await, None);
+        let why = missing_as("cutover-age-that-is-nowhere").await.expect("it is missing");
+        assert!(why.contains("cutover-age-that-is-nowhere"), "{why}");
     }
 }

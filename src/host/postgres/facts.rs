@@ -314,7 +314,26 @@ pub async fn counts_writes(session: &Session, oid: u32) -> Result<bool, DbError>
 /// # Errors
 /// [`DbError`] when the server does not answer.
 pub async fn writes(session: &Session, oid: u32) -> Result<u64, DbError> {
-    let sql = "SELECT coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::bigint
+    written(session, oid).await.map(|written| written.rows)
+}
+
+/// What a server has counted of the writes to a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Rows since the counters began.
+    pub rows: u64,
+    /// When they were set back last, as text; empty: never.
+    pub reset: String,
+}
+
+/// The same, and since when.
+///
+/// # Errors
+/// [`DbError`] when the server does not answer.
+pub async fn written(session: &Session, oid: u32) -> Result<Written, DbError> {
+    let sql = "SELECT coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::bigint,
+                      coalesce(max(stats_reset)::text, '')
                  FROM pg_stat_database WHERE datid = $1";
-    get(&session.row("asking how much was written", ASK, sql, &[&oid]).await?, 0).map(unsigned)
+    let row = session.row("asking how much was written", ASK, sql, &[&oid]).await?;
+    Ok(Written { rows: get(&row, 0).map(unsigned)?, reset: get(&row, 1)? })
 }

@@ -71,6 +71,10 @@ pub struct Activity {
     pub reset: String,
     /// When the server started: a crash sets the counters back without a word.
     pub server_start: String,
+    /// The database that was counted: after an exchange the name means another one, with counters
+    /// of its own. 0 in what was written before this was kept.
+    #[serde(default)]
+    pub oid: u32,
 }
 
 /// Reads the counters of the database of a session.
@@ -79,10 +83,10 @@ pub struct Activity {
 /// [`DbError`] when the server does not answer.
 pub async fn activity(session: &Session) -> Result<Activity, DbError> {
     let what = "reading the counters of a database";
-    let sql = "SELECT coalesce(stats_reset::text, ''), pg_postmaster_start_time()::text
+    let sql = "SELECT coalesce(stats_reset::text, ''), pg_postmaster_start_time()::text, datid
                  FROM pg_stat_database WHERE datname = current_database()";
     let row = session.row(what, ASK, sql, &[]).await?;
-    let (reset, server_start) = (get(&row, 0)?, get(&row, 1)?);
+    let (reset, server_start, oid) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
     let sql = "SELECT format('%I.%I', schemaname, relname), n_tup_ins, n_tup_upd, n_tup_del
                  FROM pg_stat_user_tables";
     let mut tables = BTreeMap::new();
@@ -90,14 +94,15 @@ pub async fn activity(session: &Session) -> Result<Activity, DbError> {
         let count = |column| get::<i64>(row, column).map(unsigned);
         tables.insert(get(row, 0)?, (count(1)?, count(2)?, count(3)?));
     }
-    Ok(Activity { tables, reset, server_start })
+    Ok(Activity { tables, reset, server_start, oid })
 }
 
 /// The most that can have changed between two readings; `None`: the counters began anew between
-/// them, so nothing is known.
+/// them, or are another database's, so nothing is known.
 #[must_use]
 pub fn at_most(then: &Activity, now: &Activity) -> Option<Bill> {
-    if then.reset != now.reset || then.server_start != now.server_start {
+    let is_same = then.oid != 0 && then.oid == now.oid;
+    if !is_same || then.reset != now.reset || then.server_start != now.server_start {
         return None;
     }
     let mut tables = BTreeMap::new();
@@ -311,5 +316,32 @@ impl Side {
             Some(Err(error)) => return Err(DbError::of("comparing rows", ASK, &error)),
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(oid: u32, rows: u64) -> Activity {
+        let tables = BTreeMap::from([("public.orders".to_owned(), (rows, 0, 0))]);
+        Activity { tables, reset: String::new(), server_start: "now".to_owned(), oid }
+    }
+
+    #[test]
+    fn counters_of_another_database_say_nothing() {
+        let total = |then: &Activity, now| at_most(then, &now).map(|bill| bill.total());
+        assert_eq!(total(&counted(7, 1_000), counted(7, 1_030)), Some(30));
+        // After an exchange: a copy whose own counters have just passed those of the other one.
+        assert_eq!(total(&counted(7, 1_000), counted(8, 1_030)), None);
+        assert_eq!(total(&counted(7, 1_000), counted(8, 20)), None);
+    }
+
+    #[test]
+    fn what_was_kept_without_its_database_is_not_counted() {
+        let old = r#"{"tables": {}, "reset": "", "server_start": "now"}"#;
+        let old: Activity = serde_json::from_str(old).expect("an old manifest");
+        assert_eq!(at_most(&old, &counted(7, 5)), None);
+        assert_eq!(at_most(&old, &counted(0, 5)), None);
     }
 }

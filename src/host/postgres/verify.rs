@@ -106,15 +106,21 @@ pub enum Answered {
     Pass,
     /// Not so, in a few words: `37 rows`.
     Fail(String),
+    /// It asks for something that this database does not have; neither good nor bad.
+    Misfit(String),
     /// It could not be asked; neither good nor bad.
     Unclear(String),
 }
+
+/// What PostgreSQL says of a table, column, function, schema or type that is not there.
+const NOT_THERE: [&str; 5] = ["42P01", "42703", "42883", "3F000", "42704"];
 
 /// Asks one question in a transaction that cannot write. `session`: one with
 /// [`super::Lookup::AsSetUp`].
 ///
 /// # Errors
-/// [`DbError`] when the session is lost; a query that fails is [`Answered::Unclear`].
+/// [`DbError`] when the session is lost; a query that cannot be answered is [`Answered::Misfit`] or
+/// [`Answered::Unclear`].
 pub async fn ask(session: &Session, question: &Question) -> Result<Answered, DbError> {
     let what = "asking an integrity query";
     session.run(what, ASK, "BEGIN READ ONLY").await?;
@@ -124,6 +130,9 @@ pub async fn ask(session: &Session, question: &Question) -> Result<Answered, DbE
     let (rows, first) = match answered {
         Ok(answered) => answered,
         Err(error) if session.is_closed() => return Err(error),
+        Err(DbError::Refused { code, text, .. }) if NOT_THERE.contains(&code.as_str()) => {
+            return Ok(Answered::Misfit(text));
+        }
         Err(error) => return Ok(Answered::Unclear(error.to_string())),
     };
     let plural = if rows == 1 { "row" } else { "rows" };

@@ -259,8 +259,8 @@ impl Database {
         let tables = wanted.map_or(0, |wanted| wanted.rows.len());
         let mut passed = vec![format!("{} with every row", text::number_of(tables, "table"))];
         passed.push("sequences, rights".to_owned());
-        passed.extend(asked);
-        Ok(format!("{}: all pass", passed.join(", ")))
+        passed.extend(asked.passed.iter().cloned());
+        Ok(asked.below(format!("{}: all pass", passed.join(", "))))
     }
 
     pub(super) async fn prove(&self, name: &DbName, wanted: &Contents) -> Result<(), Trouble> {

@@ -55,7 +55,7 @@ impl Database {
     pub async fn counted(&self, plan: &RestorePlan) -> Result<Counted, Trouble> {
         let session = self.session().await?;
         // First the writes: what comes between the two is counted twice and not left out.
-        let writes = self.writes_of(&session, plan.live.0).await?;
+        let writes = facts::written(&session, plan.live.0).await?;
         let loss = self.loss(plan).await?.rows();
         Ok(Counted { loss, writes })
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use cutover_model::{RestorePlan, Source};
 
 use super::{Database, Trouble, named};
-use crate::host::backups::{self, Backup};
+use crate::host::backups::{self, Backup, age};
 use crate::host::postgres::preflight::{self, Need, Refusal};
 use crate::host::postgres::{Contents, Session, claims, facts};
 use crate::text;
@@ -45,6 +45,7 @@ impl Database {
         let live = self.live(&session).await?;
         let mut need = Need::like(&live, self.settings.unknown_space);
         need.max_hold = Some(self.settings.max_hold);
+        let mut is_encrypted = false;
         match &plan.source {
             Source::Aside { .. } => need.size = 0,
             Source::Point { release } => {
@@ -54,6 +55,8 @@ impl Database {
             Source::Backup { id } => {
                 let backup = self.backup(id).await?;
                 backups::check(&backup).await.map_err(unusable)?;
+                // Read in a while, after today's data is dumped: the key is looked for now.
+                is_encrypted = self.archive_of(&backup)?.key.is_some();
                 backup_needs(&mut need, &backup);
             }
         }
@@ -75,6 +78,8 @@ impl Database {
         }
         let mut refusals = preflight::refusals(&need, &seen);
         refusals.extend(lacking);
+        is_encrypted |= then == Then::Dumps && self.encrypts();
+        refusals.extend(lacks_age(is_encrypted).await);
         if !facts::counts_writes(&session, live.oid).await? {
             refusals.push(uncounted());
         }
@@ -103,13 +108,19 @@ impl Database {
         refused(&preflight::refusals(&wanted, &seen))
     }
 
-    /// Refuses a dump that its folder may have no room for.
+    /// Whether backups are encrypted.
+    fn encrypts(&self) -> bool {
+        self.settings.schedule.as_ref().is_some_and(|schedule| schedule.encrypt.is_some())
+    }
+
+    /// Refuses a dump that its folder may have no room for, or that could not be encrypted.
     ///
     /// # Errors
     /// [`Trouble::Refused`] with what it may need and what there is.
     pub(super) async fn has_room_for_a_dump(&self, size: Option<u64>) -> Result<(), Trouble> {
         let dump = self.dump_size(size.unwrap_or(0)).await?;
-        refused(lacks(dump, &self.settings.backups).as_slice())
+        let lacking = lacks(dump, &self.settings.backups).into_iter();
+        refused(&lacking.chain(lacks_age(self.encrypts()).await).collect::<Vec<_>>())
     }
 
     /// What the dump will take at most, by the newest one of this database; `age` writes a second
@@ -117,11 +128,7 @@ impl Database {
     async fn dump_size(&self, live: u64) -> Result<u64, Trouble> {
         let newest = self.backups().await?.into_iter().next();
         let newest = newest.map(|newest| newest.manifest.bytes.saturating_mul(2).min(live));
-        let copies = if self.settings.schedule.as_ref().is_some_and(|s| s.encrypt.is_some()) {
-            2
-        } else {
-            1
-        };
+        let copies = if self.encrypts() { 2 } else { 1 };
         Ok(newest.unwrap_or(live).saturating_mul(copies))
     }
 }
@@ -173,6 +180,16 @@ fn lacks(dump: u64, folder: &Path) -> Option<Refusal> {
         ),
         remedy: "make room there, or set backup.path to another disk".to_owned(),
     })
+}
+
+/// What is said where `age` is needed and cannot be run: before anything is dumped for it.
+async fn lacks_age(is_needed: bool) -> Option<Refusal> {
+    if !is_needed {
+        return None;
+    }
+    let what = age::missing().await?;
+    let remedy = "install Debian's age, which backups are encrypted and decrypted with".to_owned();
+    Some(Refusal { what, remedy })
 }
 
 fn uncounted() -> Refusal {

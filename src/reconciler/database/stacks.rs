@@ -40,6 +40,15 @@ impl Database {
         Ok(format!("{project} stopped, {count}, {}", text::duration(started.elapsed())))
     }
 
+    /// How many containers of a project run.
+    ///
+    /// # Errors
+    /// [`Trouble::Away`] when Docker does not answer.
+    pub async fn running(&self, project: &str) -> Result<usize, Trouble> {
+        let (_, containers) = self.containers(project).await?;
+        Ok(containers.iter().filter(|container| container.is_running()).count())
+    }
+
     /// Pauses every container of a project that runs: milliseconds, and nothing of it runs any
     /// more. How many there were.
     ///

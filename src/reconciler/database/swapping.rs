@@ -6,10 +6,14 @@ use cutover_model::{RestorePlan, Source};
 
 use super::{Database, Trouble, named};
 use crate::crash;
+use crate::host::postgres::facts::Written;
 use crate::host::postgres::swap::{Swap, Swapped};
 use crate::host::postgres::{
     DbName, Kind, Made, Marker, Session, Whose, claims, facts, gate, recover, swap,
 };
+
+/// How long opening again may take in the session that an exchange has open; then new ones do it.
+const BY_ITS_OWN: Duration = Duration::from_secs(5);
 
 impl Database {
     /// Opens what this operation, a killed process or an earlier one had closed, and ends what this
@@ -19,14 +23,29 @@ impl Database {
     /// [`Trouble`]: then databases may still be closed.
     pub async fn recover(&self) -> Result<(), Trouble> {
         let session = self.session().await?;
+        self.recover_in(&session).await
+    }
+
+    /// The same in the session of an exchange that was not begun: neither Docker nor a new
+    /// connection is needed for it.
+    ///
+    /// # Errors
+    /// [`Trouble`]: then databases may still be closed, and [`Database::recover`] may open them.
+    pub async fn recover_by(&self, ready: &Ready) -> Result<(), Trouble> {
+        let recovered = tokio::time::timeout(BY_ITS_OWN, self.recover_in(&ready.session));
+        let slow = "the session of the exchange does not answer";
+        recovered.await.unwrap_or_else(|_| Err(Trouble::Away(slow.to_owned())))
+    }
+
+    async fn recover_in(&self, session: &Session) -> Result<(), Trouble> {
         // Connections first: users wait for them; what goes on in a candidate hurts nobody.
-        self.reopen(&session).await?;
+        self.reopen(session).await?;
         let scope = recover::Scope::Operation(self.operation);
-        let ended = recover::end_sessions(&session, &self.server.installation, scope).await?;
+        let ended = recover::end_sessions(session, &self.server.installation, scope).await?;
         if ended > 0 {
             tracing::warn!(ended, "sessions that a killed process had left were ended");
             // What they had begun may have closed it once more before they ended.
-            self.reopen(&session).await?;
+            self.reopen(session).await?;
         }
         Ok(())
     }
@@ -60,8 +79,14 @@ impl Database {
         gate::empty(&session, &both, limit).await?;
         crash::point("restore.emptied");
         // Sessions give their figures to the server when they end, so these are all.
-        let now = self.writes_of(&session, live.oid).await?;
-        Ok(before.loss.saturating_add(now.saturating_sub(before.writes)))
+        let now = facts::written(&session, live.oid).await?;
+        before.lost_by(&now).ok_or_else(|| {
+            Trouble::Away(format!(
+                "the loss cannot be counted again: somebody set back the server's counters of \
+                 \"{}\" meanwhile (pg_stat_reset, or a crash of the server)",
+                live.name
+            ))
+        })
     }
 
     async fn pair(
@@ -229,10 +254,33 @@ pub enum Tried {
 }
 
 /// What was counted while people could still write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
     /// Rows that would be lost.
     pub loss: u64,
     /// Rows written to the live database since its statistics began, at the same moment.
-    pub writes: u64,
+    pub writes: Written,
+}
+
+impl Counted {
+    /// Rows that would be lost by now; `None`: the counters began anew since, so it is not known.
+    fn lost_by(&self, now: &Written) -> Option<u64> {
+        let since = now.rows.checked_sub(self.writes.rows)?;
+        (now.reset == self.writes.reset).then(|| self.loss.saturating_add(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_that_were_set_back_between_two_counts_count_nothing() {
+        let written = |rows, reset: &str| Written { rows, reset: reset.to_owned() };
+        let before = Counted { loss: 20, writes: written(1_000, "") };
+        assert_eq!(before.lost_by(&written(1_005, "")), Some(25));
+        assert_eq!(before.lost_by(&written(3, "")), None, "a crash of the server");
+        assert_eq!(before.lost_by(&written(3, "today")), None);
+        assert_eq!(before.lost_by(&written(2_000, "today")), None);
+    }
 }

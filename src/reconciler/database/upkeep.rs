@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use cutover_model::{Millis, OperationId, ReleaseId};
 
+use super::asking::Said;
 use super::backing_up::Of;
 use super::building::LONG;
 use super::room::backup_needs;
@@ -134,8 +135,8 @@ impl Database {
     /// Asks the integrity queries of a database beside the live one.
     ///
     /// # Errors
-    /// [`Trouble::Refused`] that names the first that failed.
-    pub async fn ask_beside(&self, name: &str) -> Result<Vec<String>, Trouble> {
+    /// [`Trouble::Refused`] that names the first that speaks against it.
+    pub async fn ask_beside(&self, name: &str) -> Result<Said, Trouble> {
         self.ask_integrity(&named(name)?).await
     }
 

@@ -46,8 +46,12 @@ fn a_release_frozen_by_a_killed_daemon_serves_while_the_restore_waits_for_a_pers
     eventually("every database is open", Duration::from_secs(30), || {
         (shop.closed() == 0).then_some(())
     });
-    shop.run(&["abort", &operation]).succeeded();
+    assert!(shop.running_in("blue") > 0, "v2 was started for the exchange");
+    let said = shop.run(&["abort", &operation]).succeeded().printed.both();
+    assert!(said.contains("started for it, is stopped again"), "{said}");
+    assert!(!said.contains("as it was before"), "{said}");
     shop.at_rest_after("abort");
+    assert_eq!(shop.running_in("blue"), 0, "v2 would write into data that it must not see");
     shop.fronted.serves("v1");
     assert_eq!(shop.fingerprint("shop"), old);
     shop.run(&["undo", &restore, "--max-loss", "1000000"]).succeeded();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::shop::Shop;
-use crate::harness::eventually;
+use crate::harness::{engine, eventually};
 
 /// Places before the exchange: afterwards a restore can be given up.
 const BEFORE: &[&str] = &[
@@ -31,6 +31,45 @@ fn a_restore_killed_behind_its_exchange_goes_on_to_its_end() {
     check_resumed(&["restore.swapped", "restore.check.begun", "restore.settle.begun"]);
 }
 
+/// The release that shall serve on the restored data does not answer there. While requests wait
+/// since the start the names go back by themselves; afterwards a person reads which data is live.
+#[test]
+fn a_release_that_fails_behind_an_exchange_is_taken_back_or_told_of_as_it_is() {
+    let mut shop = Shop::spoilt(Shop::deployed_with("max_hold = \"8s\""));
+    let spoilt = shop.fingerprint("shop");
+    shop.dies_in_a_restore("restore.swapped");
+    assert_ne!(shop.fingerprint("shop"), spoilt);
+    shop.first_release("pause");
+    shop.fronted.cutover.serve();
+    shop.nothing_runs_after("restore.swapped");
+    let said = shop.run(&["events", "--last", "50"]).printed.stdout;
+    assert!(said.contains("r1 does not pass its probe on the restored data"), "{said}");
+    assert_eq!(shop.fingerprint("shop"), spoilt, "the names went back by themselves");
+    shop.first_release("unpause");
+    shop.fronted.serves("v1");
+
+    shop.dies_in_a_restore("restore.swapped");
+    shop.server("stop");
+    shop.fronted.cutover.serve();
+    // Nobody waits for ever: the hold of the start has ended.
+    shop.fronted.serves("v1");
+    shop.first_release("pause");
+    shop.server("start");
+    let said = eventually("a person is asked", Duration::from_secs(60), || {
+        let said = shop.run(&["events", "--last", "20"]).printed.stdout;
+        said.contains("STUCK").then_some(said)
+    });
+    let stuck = said.split("STUCK").nth(1).expect("what it says");
+    assert!(!stuck.contains("safe") && !stuck.contains("as before"), "{stuck}");
+    assert!(stuck.contains("names are exchanged"), "{stuck}");
+    assert!(stuck.contains("exchanges the names back"), "{stuck}");
+    shop.first_release("unpause");
+    shop.run(&["abort", &shop.newest_restore()]).succeeded();
+    shop.nothing_runs_after("abort");
+    assert_eq!(shop.fingerprint("shop"), spoilt, "an abort gives today's data back");
+    shop.fronted.serves("v1");
+}
+
 /// At each of these places the daemon dies; started again it brings the restore to its end, which
 /// is undone for the next one.
 fn check_resumed(places: &[&str]) {
@@ -55,6 +94,8 @@ fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
     let mut shop = Shop::with_a_bad_migration();
     let spoilt = shop.fingerprint("shop");
     let before = shop.databases();
+    // What v2 has without its traffic: at the first place nothing of it was stopped.
+    let mut standby = None;
     for place in BEFORE {
         shop.dies_in_a_restore(place);
         shop.fronted.cutover.serve_with(&["--wait"]);
@@ -63,6 +104,9 @@ fn a_restore_killed_before_the_exchange_is_given_up_without_a_trace() {
         assert_eq!(shop.at_rest_after(place), operation);
         assert_eq!(shop.fingerprint("shop"), spoilt, "{place}");
         assert_eq!(shop.databases(), before, "{place}: something is left");
+        let runs = shop.running_in("blue");
+        assert_eq!(runs, *standby.get_or_insert(runs), "{place}: v2 does not stand by any more");
+        assert!(runs > 0);
         // Traffic went back before anything else, and stays there: it loses nothing.
         shop.fronted.serves("v1");
     }
@@ -114,6 +158,24 @@ impl Shop {
         assert!(!said.contains("NOTHING WAS CHANGED"), "{place}: {said}");
         self.fronted.cutover.kill();
         self.fronted.cutover.variable("CUTOVER_CRASH", None);
+    }
+
+    /// Freezes the containers of r1, or lets them go on.
+    fn first_release(&self, what: &str) {
+        for container in engine::containers(&format!("{}-green", self.fronted.shop.project)) {
+            let is_paused = || engine::inspect(&container, "{{.State.Paused}}") == "true";
+            // What serves again may have been let go on already.
+            if is_paused() != (what == "pause") {
+                engine::docker(&[what, &container]).succeeded();
+            }
+        }
+    }
+
+    /// How many containers run in a color.
+    pub(super) fn running_in(&self, color: &str) -> usize {
+        let label =
+            format!("label=com.docker.compose.project={}-{color}", self.fronted.shop.project);
+        engine::docker(&["ps", "-q", "--filter", &label]).succeeded().stdout.lines().count()
     }
 
     /// Waits until no operation runs; the newest restore.

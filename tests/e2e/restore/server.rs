@@ -72,7 +72,57 @@ fn a_server_that_is_restarted_in_a_dump_or_a_copy_is_tried_again_and_the_data_co
     load.stop().assert_none_failed();
 }
 
+/// Requests may wait for so long only, and a process of the server that stands still keeps the
+/// exchange from being made. Docker is away at that moment, and is not needed to open it again.
+#[test]
+fn an_exchange_that_is_given_up_opens_the_database_although_docker_is_away() {
+    let mut shop = Shop::spoilt(Shop::deployed_with("max_hold = \"8s\""));
+    let spoilt = shop.fingerprint("shop");
+    let link = shop.fronted.shop.beside("engine.sock");
+    let appear = || std::os::unix::fs::symlink("/var/run/docker.sock", &link).expect("a link");
+    appear();
+    shop.fronted.cutover.stop();
+    shop.fronted.cutover.variable("DOCKER_HOST", Some(&format!("unix://{}", link.display())));
+    shop.fronted.cutover.serve();
+    let pid = shop.session_that_stands_still();
+    let child = shop.fronted.cutover.spawn(BACK);
+    let is_open = || {
+        let sql = "SELECT datallowconn FROM pg_database WHERE datname = 'shop'";
+        shop.sql("postgres", &[sql]).trim() == "t"
+    };
+    eventually("the database is closed", Duration::from_secs(120), || (!is_open()).then_some(()));
+    std::fs::remove_file(&link).expect("the engine is away");
+    eventually("the database is open", Duration::from_secs(20), || is_open().then_some(()));
+    shop.fronted.serves("v1");
+    appear();
+    shop.inside(&["sh", "-c", &format!("kill -CONT {pid}")]);
+    let ended = child.wait_with_output().expect("what it printed");
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+    assert_eq!(ended.status.code(), Some(7), "{said}");
+    assert!(said.contains("the most that is allowed (max_hold)"), "{said}");
+    assert_eq!(shop.fingerprint("shop"), spoilt);
+    let operation = shop.running().pop().expect("it waits for a person");
+    shop.run(&["continue", &operation]).succeeded();
+    shop.assert_put_back(&spoilt);
+}
+
 impl Shop {
+    /// Stops the process of a session with the live database: it cannot be ended.
+    fn session_that_stands_still(&self) -> String {
+        let sql = "SELECT pg_sleep(600)";
+        let container = self.fronted.shop.container("postgres");
+        let asks = ["psql", "-U", "shop", "-d", "shop", "-h", "/var/run/postgresql", "-c", sql];
+        engine::docker(&[&["exec", "-d", &container], &asks[..]].concat()).succeeded();
+        let who = "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'
+                    AND pid <> pg_backend_pid()";
+        let pid = eventually("the session is there", Duration::from_secs(10), || {
+            let said = self.sql("postgres", &[who]);
+            said.trim().parse::<u32>().ok().map(|pid| pid.to_string())
+        });
+        self.inside(&["sh", "-c", &format!("kill -STOP {pid}")]);
+        pid
+    }
+
     /// Pages and their assets: what is answered without the database.
     pub(super) fn readers(&self) -> Load {
         let address = self.fronted.address();

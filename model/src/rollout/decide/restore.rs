@@ -2,7 +2,7 @@
 
 use super::{Asked, Decision, Effect};
 use crate::fact::{AppKind, Fact, OperationKind};
-use crate::restore::{Halt, RestorePlan, Source};
+use crate::restore::{Halt, RestorePlan, Source, enough};
 use crate::rollout::{AppState, Refusal, Way};
 use crate::{OperationId, ReleaseId, Weight};
 
@@ -107,11 +107,19 @@ pub(super) fn go_on(
         let what = "restore".to_owned();
         return Err(Refusal::Busy { operation, what });
     };
-    if let Halt::Asks { rows, .. } = halt
+    if let Halt::Asks { rows, a_minute, .. } = halt
         && max_loss.is_none_or(|most| most < *rows)
     {
-        let why = format!("{operation} would lose {rows} rows now: accept that many, or more");
-        let command = format!("cutover continue {operation} --max-loss {rows}");
+        let growing = match a_minute {
+            0 => String::new(),
+            rows => format!(", growing by about {rows} a minute"),
+        };
+        let why = format!(
+            "{operation} would lose {rows} rows as it was counted last{growing}: accept that \
+             many, or more"
+        );
+        let most = enough(*rows, *a_minute);
+        let command = format!("cutover continue {operation} --max-loss {most}");
         return Err(Refusal::cannot(why, vec![Way::new(command, "goes on with that loss")]));
     }
     Ok(Decision {

@@ -16,13 +16,18 @@ pub(super) fn evolve(state: &mut AppState, happened: &Happened) -> Result<(), Il
             if !state.operations.contains_key(operation) {
                 return Err(Illegal::UnknownOperation { kind, operation: *operation });
             }
-            let planned = Restore { plan: (**plan).clone(), stage: None, halted: None };
+            let planned = Restore::new((**plan).clone());
             state.restores.insert(*operation, planned);
         }
         Fact::RestoreReached { operation, stage } => {
             let restore = restore(state, kind, *operation)?;
             restore.stage = Some(*stage);
             restore.halted = None;
+        }
+        Fact::RestoreStacks { operation, started, stopped } => {
+            let restore = restore(state, kind, *operation)?;
+            restore.started = started.or(restore.started);
+            restore.stopped = stopped.or(restore.stopped);
         }
         Fact::RestoreHalted { operation, halt } => {
             restore(state, kind, *operation)?.halted = Some(halt.clone());
