@@ -251,8 +251,8 @@ pub enum Fact {
         /// The stage.
         stage: Stage,
     },
-    /// A restore is about to start a release or to stop one, for its exchange: where it is given up,
-    /// that is reversed.
+    /// A restore is about to start a release or to stop one, for its exchange: where it is given
+    /// up, that is reversed.
     RestoreStacks {
         /// The operation.
         operation: OperationId,

@@ -1,3 +1,5 @@
+//! What a person reads of a restore that waits: nothing that was not seen.
+
 use cutover_model::restore::Oid;
 use cutover_model::{Millis, ReleaseId};
 
