@@ -10,6 +10,7 @@ mod makes_way;
 mod refusals;
 mod server;
 pub(crate) mod shop;
+mod twice;
 mod watched;
 
 use shop::Shop;
