@@ -16,13 +16,16 @@ pub struct Said {
     pub passed: Vec<String>,
     /// Those that say nothing, each with the reason.
     pub notes: Vec<String>,
+    /// Those that do not pass, and do not on today's data either, each with what it gave.
+    pub as_today: Vec<String>,
 }
 
 impl Said {
     /// The notes as lines below a text.
     #[must_use]
     pub fn below(&self, text: String) -> String {
-        self.notes.iter().fold(text, |text, note| format!("{text}\n{note}"))
+        let notes = self.notes.iter().chain(&self.as_today);
+        notes.fold(text, |text, note| format!("{text}\n{note}"))
     }
 }
 
@@ -87,7 +90,7 @@ fn judged(answers: &[(String, Answered)], live: &[(String, Answered)]) -> Result
             Answered::Fail(why) | Answered::Unclear(why) => why,
         };
         match today {
-            Some(Answered::Fail(today) | Answered::Unclear(today)) => said.notes.push(format!(
+            Some(Answered::Fail(today) | Answered::Unclear(today)) => said.as_today.push(format!(
                 "integrity query {name}: {why}; it does not pass on today's data either: {today}"
             )),
             _ => {
@@ -127,7 +130,7 @@ mod tests {
             assert!(why.contains("totals: 3 rows") && why.contains("systemctl reload"), "{why}");
         }
         let said = judged(&fails(), &of(Answered::Fail("5 rows".to_owned()))).expect("not worse");
-        let [note] = said.notes.try_into().expect("one note");
+        let [note] = said.as_today.try_into().expect("one of them");
         assert!(note.contains("today's data either: 5 rows"), "{note}");
     }
 }

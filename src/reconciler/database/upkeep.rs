@@ -135,9 +135,14 @@ impl Database {
     /// Asks the integrity queries of a database beside the live one.
     ///
     /// # Errors
-    /// [`Trouble::Refused`] that names the first that speaks against it.
+    /// [`Trouble::Refused`] with what speaks against it, today's data being no better, too: nobody
+    /// waits for it as in a restore.
     pub async fn ask_beside(&self, name: &str) -> Result<Said, Trouble> {
-        self.ask_integrity(&named(name)?).await
+        let said = self.ask_integrity(&named(name)?).await?;
+        match said.as_today.as_slice() {
+            [] => Ok(said),
+            wrong => Err(Trouble::Refused(wrong.join("\n"))),
+        }
     }
 
     /// Drops a database of ours beside the live one; gone already is success.
