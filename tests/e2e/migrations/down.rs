@@ -133,7 +133,7 @@ impl Killed for Site {
 #[test]
 fn a_migrate_down_killed_behind_each_record() {
     let mut site = with_down(Some("ALTER TABLE orders DROP COLUMN cart;"));
-    let states = each_state(&mut site, "migrate down", |site| {
+    let kills = each_state(&mut site, "migrate down", |site| {
         if !site.has_column("cart") {
             site.fronted.deploy("good", &["--at-once"]).succeeded();
             assert!(site.has_column("cart"));
@@ -143,7 +143,7 @@ fn a_migrate_down_killed_behind_each_record() {
         }
         words(&["migrate", "down", "--yes"])
     });
-    assert!(states >= 2, "{states}: never killed");
+    assert!(kills >= 1, "never killed");
 }
 
 #[test]
