@@ -263,20 +263,27 @@ impl Compose {
         limit: Duration,
         progress: Option<mpsc::Sender<String>>,
     ) -> Result<(), ComposeError> {
-        let spec = streamed(self.spec(limit).priority(Priority::Low), progress);
-        let mut spec = of_generated(spec, file, &self.folder).arg("build");
-        if cache == Cache::Ignore {
-            spec = spec.arg("--no-cache");
+        for is_last in [false, true] {
+            let spec = streamed(self.spec(limit).priority(Priority::Low), progress.clone());
+            let mut spec = of_generated(spec, file, &self.folder).arg("build");
+            if cache == Cache::Ignore {
+                spec = spec.arg("--no-cache");
+            }
+            let out = process::run(spec).await?;
+            if out.status.success() {
+                return Ok(());
+            }
+            // The builder writes steps to standard output, and why it failed to either of them.
+            let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), out.stderr);
+            if !is_last && lost_a_layer(&said) {
+                tracing::warn!("a layer was removed under a build: it is built once more");
+                continue;
+            }
+            let code = out.status.code().unwrap_or(-1);
+            let tail = process::tail(&without_warnings(&said), 8);
+            return Err(ComposeError::Failed { what: "docker compose build".into(), code, tail });
         }
-        let out = process::run(spec).await?;
-        if out.status.success() {
-            return Ok(());
-        }
-        // The builder writes steps to standard output, and why it failed to either of them.
-        let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), out.stderr);
-        let code = out.status.code().unwrap_or(-1);
-        let tail = process::tail(&without_warnings(&said), 8);
-        Err(ComposeError::Failed { what: "docker compose build".to_owned(), code, tail })
+        Ok(())
     }
 
     /// Pulls the images of some services with the credentials of this user.
@@ -451,6 +458,12 @@ fn checked(what: &str, out: Output) -> Result<Output, ComposeError> {
         code: out.status.code().unwrap_or(-1),
         tail: process::tail(&said, 4),
     })
+}
+
+/// Whether a build failed because somebody else on this host removed an image whose layers it was
+/// about to use: the same build makes them anew.
+fn lost_a_layer(said: &str) -> bool {
+    ["unknown parent image ID", "layer does not exist"].iter().any(|words| said.contains(words))
 }
 
 fn without_warnings(text: &str) -> String {

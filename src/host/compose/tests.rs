@@ -271,3 +271,12 @@ fn blank_variables_are_named() {
     assert_eq!(blank_variable("level=warning msg=\"other\""), None);
     assert_eq!(warning_text(r#"level=warning msg="a \"b\" c""#), "a \"b\" c");
 }
+
+#[test]
+fn a_build_that_lost_a_layer_to_somebody_else_is_made_once_more_and_no_other() {
+    let lost = "failed to export image: failed to set parent sha256:ea93: unknown parent image ID";
+    assert!(lost_a_layer(lost));
+    for other in ["COPY failed: file not found", "no space left on device", ""] {
+        assert!(!lost_a_layer(other), "{other}");
+    }
+}

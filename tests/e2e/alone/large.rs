@@ -43,6 +43,16 @@ fn a_large_database_comes_back_from_a_backup_while_the_site_serves() {
     );
     // How long both take is for a quiet machine to say; `max_hold` is what is promised anywhere.
     assert!(held < 5_000.0, "requests waited {held} ms");
+    ran.says(&["integrity 1 of 1"]);
+    let spoilt = |database: &str| {
+        let sql = "SELECT count(*) FROM pictures WHERE bytes = 'spoilt'";
+        shop.fronted.shop.observe(database).number(sql)
+    };
+    assert_eq!(
+        (spoilt("shop"), spoilt(&shop.aside())),
+        (0, 600),
+        "the old data, and what was live"
+    );
     shop.fronted.serves("v1");
     shop.assert_at_rest();
 }
